@@ -1,0 +1,35 @@
+import type { Cidr4, Ip4 } from '../ip.js';
+
+/** What a host announces about itself beside its subnet: the JSON value under a subnet key. */
+export interface LeaseAttrs {
+  /** Where peers send to; the identity of the host. */
+  readonly publicIp: Ip4;
+  /** Canonical text, or null. */
+  readonly publicIpV6: string | null;
+  /** Empty for udp, which publishes no type. */
+  readonly backendType: string;
+  /** JSON text as the backend of that host wrote it, or null. */
+  readonly backendData: string | null;
+  readonly backendV6Data: string | null;
+}
+
+/** The subnet of one host, in network form. */
+export interface LeaseSubnet {
+  readonly v4: Cidr4;
+  /** Canonical `addr/len` text of a dual-stack lease, or null. */
+  readonly v6: string | null;
+}
+
+/** A host's claim to a subnet. */
+export interface Lease {
+  readonly subnet: LeaseSubnet;
+  readonly attrs: LeaseAttrs;
+}
+
+/** The lease of this host. */
+export interface OwnLease extends Lease {
+  /** Milliseconds since the epoch; null for a reservation, which never runs out and is never renewed. */
+  readonly expiration: number | null;
+  /** The store's word for this version of the entry; a renewal succeeds only on top of it. */
+  readonly revision: string;
+}

@@ -1,0 +1,34 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** Sleeps `ms` milliseconds; false when `signal` fired first, so that a loop can end without a try/catch. */
+export async function sleep(ms: number, signal: AbortSignal): Promise<boolean> {
+  try {
+    await delay(ms, undefined, { signal });
+    return true;
+  } catch {
+    return false; // only an abort rejects here
+  }
+}
+
+/** Back-off that doubles from `first` to `most` milliseconds and starts over after `reset`. */
+export class Backoff {
+  private next: number;
+
+  constructor(
+    private readonly first: number,
+    private readonly most: number,
+  ) {
+    this.next = first;
+  }
+
+  /** Waits for the current step and doubles it; false when `signal` fired first. */
+  async wait(signal: AbortSignal): Promise<boolean> {
+    const ms = this.next;
+    this.next = Math.min(this.most, ms * 2);
+    return sleep(ms, signal);
+  }
+
+  reset(): void {
+    this.next = this.first;
+  }
+}

@@ -1,0 +1,43 @@
+import type { NetworkConfig } from '../config.js';
+import type { Lease, LeaseAttrs, LeaseSubnet, OwnLease } from '../lease/lease.js';
+
+/**
+ * What a watch delivers. A snapshot replaces everything known before it; puts and deletes amend it. The own
+ * lease is delivered like any other: who owns what is for the consumer to tell apart.
+ */
+export type LeaseEvent =
+  | { readonly type: 'snapshot'; readonly leases: readonly Lease[] }
+  | { readonly type: 'put'; readonly lease: Lease }
+  | { readonly type: 'delete'; readonly subnet: LeaseSubnet };
+
+/** The store as the daemon sees it. Every engine (etcd, directory, Kubernetes) stands behind this. */
+export interface SubnetManager {
+  /** For the start-up log line, e.g. `Etcd Local Manager with Previous Subnet: 10.5.1.0/24`. */
+  readonly description: string;
+
+  /**
+   * The network config, parsed and validated once.
+   * @throws ConfigError when it is missing or wrong (the caller retries), StoreUnavailableError.
+   */
+  getNetworkConfig(signal: AbortSignal): Promise<NetworkConfig>;
+
+  /**
+   * A subnet for the host that `attrs.publicIp` names: its former one if it still can be had, else a free one.
+   * @throws LeaseError when there is none.
+   */
+  acquireLease(attrs: LeaseAttrs, signal: AbortSignal): Promise<OwnLease>;
+
+  /**
+   * The same lease with a fresh expiration.
+   * @throws LeaseError when another host holds the subnet now, StoreUnavailableError.
+   */
+  renewLease(lease: OwnLease, signal: AbortSignal): Promise<OwnLease>;
+
+  /**
+   * Batches of events, a snapshot first, until `signal` fires. Recovers by itself from whatever the store does
+   * and logs it; it ends only with the signal.
+   */
+  watchLeases(signal: AbortSignal): AsyncIterable<readonly LeaseEvent[]>;
+
+  close(): void;
+}
