@@ -1,0 +1,247 @@
+// The JS surface, and the only file that knows Node-API. index.d.ts says what each member promises.
+#include <napi.h>
+
+#include <cstring>
+#include <memory>
+#include <set>
+
+#include "dataplane.h"
+#include "netlink.h"
+
+namespace flannel {
+namespace {
+
+constexpr size_t kMaxQueues = 64;
+constexpr size_t kWordsPerRoute = 4;
+
+/// A SystemError as the JS Error that index.d.ts calls NativeError.
+Napi::Error to_js(Napi::Env env, const SystemError& error) {
+  Napi::Error js = Napi::Error::New(env, error.what());
+  js.Set("errno", Napi::Number::New(env, error.code().value()));
+  js.Set("syscall", Napi::String::New(env, error.call()));
+  return js;
+}
+
+/// Runs `body` and turns the core's exceptions into JS ones.
+template <typename Body>
+auto guarded(Napi::Env env, Body body) {
+  try {
+    return body();
+  } catch (const SystemError& error) {
+    throw to_js(env, error);
+  } catch (const std::invalid_argument& error) {
+    throw Napi::RangeError::New(env, error.what());
+  } catch (const std::bad_alloc&) {
+    throw to_js(env, SystemError(ENOMEM, "allocate"));
+  }
+}
+
+uint32_t number_field(const Napi::Object& object, const char* key, double most) {
+  const Napi::Value value = object.Get(key);
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+  if (!(number >= 0 && number <= most) ||
+      number != static_cast<double>(static_cast<uint32_t>(number))) {
+    throw Napi::RangeError::New(object.Env(), std::string(key) + " is out of range");
+  }
+  return static_cast<uint32_t>(number);
+}
+
+/// True for `yes`, false for `no`.
+bool choice_field(const Napi::Object& object, const char* key, const char* yes, const char* no) {
+  const std::string value = object.Get(key).ToString().Utf8Value();
+  if (value != yes && value != no) {
+    throw Napi::RangeError::New(object.Env(), std::string(key) + " must be " + yes + " or " + no);
+  }
+  return value == yes;
+}
+
+DataplaneOptions read_options(const Napi::CallbackInfo& info) {
+  if (info.Length() < 1 || !info[0].IsObject()) {
+    throw Napi::TypeError::New(info.Env(), "options must be an object");
+  }
+  const auto object = info[0].As<Napi::Object>();
+  DataplaneOptions options{};
+  options.tun_name = object.Get("tunName").ToString().Utf8Value();
+  options.batched = choice_field(object, "tier", "batch", "basic");
+  options.split_threads = choice_field(object, "threads", "split", "single");
+  options.queues = number_field(object, "queues", kMaxQueues);
+  if (options.queues == 0) throw Napi::RangeError::New(info.Env(), "queues is out of range");
+  options.bind_address = number_field(object, "bindAddress", UINT32_MAX);
+  options.port = static_cast<uint16_t>(number_field(object, "port", UINT16_MAX));
+  options.receive_buffer = static_cast<int>(number_field(object, "receiveBuffer", INT32_MAX));
+  options.tunnel_address = number_field(object, "tunnelAddress", UINT32_MAX);
+  return options;
+}
+
+std::vector<Route> read_routes(const Napi::CallbackInfo& info) {
+  const auto fail = [&] {
+    return Napi::RangeError::New(info.Env(),
+                                 "routes must be a Uint32Array of valid four-word records");
+  };
+  if (info.Length() < 1 || !info[0].IsTypedArray()) throw fail();
+  if (info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) throw fail();
+  const auto words = info[0].As<Napi::Uint32Array>();
+  if (words.ElementLength() % kWordsPerRoute != 0) throw fail();
+  std::vector<Route> routes;
+  routes.reserve(words.ElementLength() / kWordsPerRoute);
+  for (size_t i = 0; i < words.ElementLength(); i += kWordsPerRoute) {
+    const uint32_t length = words[i + 1];
+    const uint32_t port = words[i + 3];
+    if (length > 32 || port == 0 || port > UINT16_MAX) throw fail();
+    const NextHop next_hop{htonl(words[i + 2]), htons(static_cast<uint16_t>(port))};
+    routes.push_back({words[i], static_cast<uint8_t>(length), next_hop});
+  }
+  return routes;
+}
+
+/// The dataplanes of one JS environment. When it ends (also by worker.terminate()), no finalizer of
+/// JS objects is sure to have run, so the environment's clean-up hook joins every thread through
+/// this.
+class Environment {
+ public:
+  static std::shared_ptr<Environment> of(Napi::Env env) {
+    return *env.GetInstanceData<std::shared_ptr<Environment>>();
+  }
+  void add(Dataplane* dataplane) { dataplanes_.insert(dataplane); }
+  void remove(Dataplane* dataplane) { dataplanes_.erase(dataplane); }
+  void close_all() {
+    for (Dataplane* dataplane : dataplanes_) dataplane->close();
+  }
+
+ private:
+  std::set<Dataplane*> dataplanes_;
+};
+
+class DataplaneObject : public Napi::ObjectWrap<DataplaneObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Dataplane",
+                       {InstanceAccessor<&DataplaneObject::tun_name>("tunName"),
+                        InstanceAccessor<&DataplaneObject::multi_queue>("multiQueue"),
+                        InstanceAccessor<&DataplaneObject::can_send_icmp>("canSendIcmp"),
+                        InstanceMethod<&DataplaneObject::start>("start"),
+                        InstanceMethod<&DataplaneObject::set_routes>("setRoutes"),
+                        InstanceMethod<&DataplaneObject::stats>("stats"),
+                        InstanceMethod<&DataplaneObject::close>("close")});
+  }
+
+  explicit DataplaneObject(const Napi::CallbackInfo& info)
+      : ObjectWrap(info), environment_(Environment::of(info.Env())) {
+    const DataplaneOptions options = read_options(info);
+    core_ = guarded(info.Env(), [&] { return std::make_unique<Dataplane>(options); });
+    environment_->add(core_.get());
+  }
+
+  ~DataplaneObject() override {
+    if (core_) environment_->remove(core_.get());
+  }
+  DataplaneObject(const DataplaneObject&) = delete;
+  DataplaneObject& operator=(const DataplaneObject&) = delete;
+
+ private:
+  Napi::Value tun_name(const Napi::CallbackInfo& info) {
+    return Napi::String::New(info.Env(), core_->tun_name());
+  }
+  Napi::Value multi_queue(const Napi::CallbackInfo& info) {
+    return Napi::Boolean::New(info.Env(), core_->multi_queue());
+  }
+  Napi::Value can_send_icmp(const Napi::CallbackInfo& info) {
+    return Napi::Boolean::New(info.Env(), core_->can_send_icmp());
+  }
+  void start(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { core_->start(); });
+  }
+  void set_routes(const Napi::CallbackInfo& info) {
+    const auto routes = read_routes(info);
+    guarded(info.Env(), [&] { core_->set_routes(routes); });
+  }
+  void close(const Napi::CallbackInfo& /*info*/) { core_->close(); }
+
+  Napi::Value stats(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto sums = core_->counters();
+    auto counters = Napi::Float64Array::New(env, sums.size());
+    for (size_t i = 0; i < sums.size(); i++) counters[i] = static_cast<double>(sums[i]);
+    auto stats = Napi::Object::New(env);
+    stats.Set("counters", counters);
+    stats.Set("routes", Napi::Number::New(env, static_cast<double>(core_->routes())));
+    const int failure = core_->failure();
+    stats.Set("failure",
+              failure == 0 ? env.Null() : Napi::String::New(env, std::strerror(failure)));
+    return stats;
+  }
+
+  std::shared_ptr<Environment> environment_;
+  std::unique_ptr<Dataplane> core_;
+};
+
+class NetlinkObject : public Napi::ObjectWrap<NetlinkObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "NetlinkSocket",
+                       {InstanceMethod<&NetlinkObject::request>("request"),
+                        InstanceMethod<&NetlinkObject::close>("close")});
+  }
+
+  explicit NetlinkObject(const Napi::CallbackInfo& info)
+      : ObjectWrap(info),
+        core_(guarded(info.Env(), [] { return std::make_unique<NetlinkSocket>(); })) {}
+
+ private:
+  Napi::Value request(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    if (info.Length() < 1 || !info[0].IsTypedArray() ||
+        info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+      throw Napi::TypeError::New(env, "message must be a Uint8Array");
+    }
+    const auto message = info[0].As<Napi::Uint8Array>();
+    const auto answer = guarded(env, [&] {
+      return core_->request({message.Data(), message.ElementLength()});
+    });
+    auto messages = Napi::Array::New(env, answer.size());
+    for (uint32_t i = 0; i < answer.size(); i++) {
+      messages[i] = Napi::Buffer<uint8_t>::Copy(env, answer[i].data(), answer[i].size());
+    }
+    return messages;
+  }
+  void close(const Napi::CallbackInfo& /*info*/) { core_->close(); }
+
+  std::unique_ptr<NetlinkSocket> core_;
+};
+
+Napi::Array counter_table(Napi::Env env) {
+  auto table = Napi::Array::New(env, kCounterCount);
+  const auto text = [env](std::string_view view) {
+    return Napi::String::New(env, view.data(), view.size());
+  };
+  for (uint32_t i = 0; i < kCounterCount; i++) {
+    auto row = Napi::Object::New(env);
+    row.Set("name", text(kCounters[i].name));
+    row.Set("direction", text(kCounters[i].direction));
+    row.Set("role", text(kCounters[i].role));
+    row.Set("help", text(kCounters[i].help));
+    table[i] = row;
+  }
+  return table;
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto environment = std::make_shared<Environment>();
+  env.SetInstanceData(new std::shared_ptr<Environment>(environment));
+  env.AddCleanupHook([environment] { environment->close_all(); });
+  exports.Set("Dataplane", DataplaneObject::define(env));
+  exports.Set("NetlinkSocket", NetlinkObject::define(env));
+  exports.Set("counters", counter_table(env));
+  return exports;
+}
+
+}  // namespace
+}  // namespace flannel
+
+namespace {
+Napi::Object init_addon(Napi::Env env, Napi::Object exports) {
+  return flannel::init(env, exports);
+}
+}  // namespace
+
+NODE_API_MODULE(flannel_udp, init_addon)

@@ -1,0 +1,107 @@
+#include "dataplane.h"
+
+namespace flannel {
+
+Dataplane::Dataplane(const DataplaneOptions& options, Syscalls& syscalls)
+    : syscalls_(syscalls), icmp_(open_icmp()) {
+  // The socket before the device: a port that is taken should not make a device come and go.
+  std::vector<Queue> queues(options.queues);
+  for (Queue& queue : queues) {
+    queue.udp =
+        open_udp(options.bind_address, options.port, options.receive_buffer, options.queues > 1);
+  }
+  TunDevice device = open_tun(options.tun_name, options.queues);
+  for (size_t i = 0; i < queues.size(); i++) queues[i].tun = std::move(device.queues[i]);
+  tun_name_ = std::move(device.name);
+  multi_queue_ = device.multi_queue;
+  build_lanes(options, std::move(queues));
+  build_workers(options.split_threads);
+}
+
+Dataplane::Dataplane(const DataplaneOptions& options, std::vector<Queue> queues, Syscalls& syscalls)
+    : syscalls_(syscalls), tun_name_(options.tun_name) {
+  build_lanes(options, std::move(queues));
+  build_workers(options.split_threads);
+}
+
+void Dataplane::build_lanes(const DataplaneOptions& options, std::vector<Queue> queues) {
+  const size_t batch_size = options.batched ? kBatchSize : 1;
+  fib_ = std::make_unique<Snapshot<Fib>>(Fib::build({}), queues.size() * 2);
+  for (Queue& queue : queues) {
+    const size_t reader = lanes_.size() * 2;
+    auto& lane = *lanes_.emplace_back(std::make_unique<Lane>());
+    lane.queue = std::move(queue);
+    const TunQueue tun(lane.queue.tun.get(), syscalls_);
+    const UdpSocket udp(lane.queue.udp.get(), options.batched, syscalls_);
+    lane.encap =
+        std::make_unique<Encap>(tun, udp, fib_->reader(reader), icmp_.get(), options.tunnel_address,
+                                batch_size, lane.encap_counters, syscalls_);
+    lane.decap = std::make_unique<Decap>(udp, tun, fib_->reader(reader + 1), options.tunnel_address,
+                                         batch_size, lane.decap_counters);
+  }
+}
+
+void Dataplane::build_workers(bool split_threads) {
+  for (size_t i = 0; i < lanes_.size(); i++) {
+    Lane& lane = *lanes_[i];
+    const std::string suffix = "-" + std::to_string(i);
+    if (split_threads) {
+      workers_.push_back(std::make_unique<Worker>("encap" + suffix, lane.encap.get(), nullptr));
+      workers_.push_back(std::make_unique<Worker>("decap" + suffix, nullptr, lane.decap.get()));
+    } else {
+      workers_.push_back(
+          std::make_unique<Worker>("forward" + suffix, lane.encap.get(), lane.decap.get()));
+    }
+  }
+}
+
+void Dataplane::start() {
+  if (state_ != State::opened) throw SystemError(EALREADY, "start");
+  try {
+    for (auto& worker : workers_) worker->start();
+  } catch (...) {
+    for (auto& worker : workers_) worker->stop();
+    throw;
+  }
+  state_ = State::started;
+}
+
+void Dataplane::set_routes(std::span<const Route> routes) {
+  fib_->publish(Fib::build(routes));
+}
+
+size_t Dataplane::routes() const noexcept {
+  return fib_->current().size();
+}
+
+std::array<uint64_t, kCounterCount> Dataplane::counters() const noexcept {
+  std::array<uint64_t, kCounterCount> sums{};
+  for (const auto& lane : lanes_) {
+    for (size_t i = 0; i < kCounterCount; i++) {
+      const auto counter = static_cast<Counter>(i);
+      sums[i] += lane->encap_counters.get(counter) + lane->decap_counters.get(counter);
+    }
+  }
+  return sums;
+}
+
+int Dataplane::failure() const noexcept {
+  for (const auto& worker : workers_) {
+    if (worker->failure() != 0) return worker->failure();
+  }
+  return 0;
+}
+
+void Dataplane::close() noexcept {
+  if (state_ == State::closed) return;
+  state_ = State::closed;
+  for (auto& worker : workers_) worker->stop();
+  for (auto& lane : lanes_) {
+    lane->encap->abandon();
+    lane->queue.udp.reset();
+    lane->queue.tun.reset();
+  }
+  icmp_.reset();
+}
+
+}  // namespace flannel

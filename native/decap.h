@@ -1,0 +1,36 @@
+// UDP -> TUN. The journey of a packet that arrives at this host; decap.cc tells it top to bottom.
+#pragma once
+
+#include "encap.h"
+
+namespace flannel {
+
+class Decap {
+ public:
+  /// Everything is borrowed.
+  Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, uint32_t tunnel_address,
+        size_t batch_size, Counters& counters);
+
+  /// Never Turn::blocked: what the TUN device refuses is dropped and counted.
+  Turn turn() noexcept;
+
+  /// The errno behind Turn::failed.
+  [[nodiscard]] int failure() const noexcept { return failure_; }
+  [[nodiscard]] int udp_fd() const noexcept { return udp_.fd(); }
+
+ private:
+  void forward(ReceiveBatch::Datagram datagram) noexcept;
+  void answer(IcmpError error, Ipv4Packet offender) noexcept;
+  Turn stop_receiving(int error) noexcept;
+
+  UdpSocket udp_;
+  TunQueue tun_;
+  Snapshot<Fib>::Reader& fib_;
+  Counters& counters_;
+  IcmpResponder icmp_;
+  PacketPool pool_;
+  ReceiveBatch batch_;
+  int failure_ = 0;
+};
+
+}  // namespace flannel

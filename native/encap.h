@@ -1,0 +1,58 @@
+// TUN -> UDP. The journey of a packet that leaves this host; encap.cc tells it top to bottom.
+#pragma once
+
+#include <array>
+
+#include "fib.h"
+#include "icmp.h"
+#include "ipv4.h"
+#include "snapshot.h"
+#include "stats.h"
+#include "tun.h"
+#include "udp.h"
+
+namespace flannel {
+
+/// How a turn ended.
+enum class Turn : uint8_t {
+  drained,  // nothing is left to read
+  more,     // the budget is spent
+  blocked,  // the socket is full: call again when it is writable, and read nothing until then
+  failed,   // the descriptor is of no use any more
+};
+
+class Encap {
+ public:
+  /// `icmp_fd`: see open_icmp(); may be invalid. Everything is borrowed.
+  Encap(TunQueue tun, UdpSocket udp, Snapshot<Fib>::Reader& fib, int icmp_fd,
+        uint32_t tunnel_address, size_t batch_size, Counters& counters, Syscalls& syscalls);
+
+  Turn turn() noexcept;
+
+  /// The errno behind Turn::failed.
+  [[nodiscard]] int failure() const noexcept { return failure_; }
+  [[nodiscard]] int tun_fd() const noexcept { return tun_.fd(); }
+  [[nodiscard]] int udp_fd() const noexcept { return udp_.fd(); }
+
+  /// Counts what still waits for the socket; for the end.
+  void abandon() noexcept;
+
+ private:
+  void forward(const Fib& fib, std::span<uint8_t> bytes) noexcept;
+  void answer(IcmpError error, Ipv4Packet offender) noexcept;
+  Turn stop_reading(int error) noexcept;
+
+  TunQueue tun_;
+  UdpSocket udp_;
+  Snapshot<Fib>::Reader& fib_;
+  int icmp_fd_;
+  Counters& counters_;
+  Syscalls& syscalls_;
+  IcmpResponder icmp_;
+  PacketPool pool_;
+  std::vector<std::span<uint8_t>> packets_;
+  SendBatch batch_;
+  int failure_ = 0;
+};
+
+}  // namespace flannel

@@ -1,0 +1,107 @@
+#include "icmp.h"
+
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cstring>
+#include <ctime>
+
+namespace flannel {
+namespace {
+
+constexpr size_t kIcmpHeader = 8;
+constexpr uint8_t kProtocolIcmp = 1;
+constexpr uint8_t kInternetworkControl = 0xc0;  // TOS, RFC 1812 section 4.3.2.5
+constexpr uint8_t kTtl = 64;
+
+/// RFC 1071.
+uint16_t internet_checksum(std::span<const uint8_t> bytes) noexcept {
+  uint32_t sum = 0;
+  for (size_t i = 0; i + 1 < bytes.size(); i += 2) sum += load_be16(&bytes[i]);
+  if (bytes.size() % 2 == 1) sum += uint32_t{bytes.back()} << 8;
+  sum = (sum & 0xffff) + (sum >> 16);
+  sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<uint16_t>(~sum);
+}
+
+/// Neither "this network", loopback, multicast, class E nor broadcast.
+bool is_single_host(uint32_t address) noexcept {
+  const uint32_t first = address >> 24;
+  return first != 0 && first != 127 && first < 224;
+}
+
+/// RFC 1122 section 3.2.2: an error is anything but the query types.
+bool is_icmp_error(Ipv4Packet packet) noexcept {
+  if (packet.protocol() != kProtocolIcmp) return false;
+  const auto payload = packet.bytes().subspan(packet.header_length());
+  if (payload.empty()) return true;  // unknown: rather silent than a loop of errors
+  switch (payload[0]) {
+    case 0:   // echo reply
+    case 8:   // echo
+    case 13:  // timestamp
+    case 14:  // timestamp reply
+      return false;
+    default:
+      return true;
+  }
+}
+
+bool deserves_error(Ipv4Packet packet) noexcept {
+  return packet.fragment_offset() == 0 && !is_icmp_error(packet) &&
+         is_single_host(packet.source()) && is_single_host(packet.destination()) &&
+         internet_checksum(packet.bytes().first(packet.header_length())) == 0;
+}
+
+uint64_t now_nanos() noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+}  // namespace
+
+std::span<const uint8_t> build_icmp_error(IcmpError error, uint32_t source, Ipv4Packet offender,
+                                          std::span<uint8_t, kMaxIcmpError> out) noexcept {
+  if (!deserves_error(offender)) return {};
+  constexpr size_t kHeaders = Ipv4Packet::kMinHeader + kIcmpHeader;
+  const auto quote =
+      offender.bytes().first(std::min(offender.bytes().size(), kMaxIcmpError - kHeaders));
+  const size_t total = kHeaders + quote.size();
+
+  uint8_t* ip = out.data();
+  std::memset(ip, 0, kHeaders);
+  ip[0] = 0x45;
+  ip[1] = kInternetworkControl;
+  store_be16(ip + 2, static_cast<uint16_t>(total));
+  ip[8] = kTtl;
+  ip[9] = kProtocolIcmp;
+  store_be32(ip + 12, source);
+  store_be32(ip + 16, offender.source());
+  store_be16(ip + 10, internet_checksum({ip, Ipv4Packet::kMinHeader}));
+
+  uint8_t* icmp = ip + Ipv4Packet::kMinHeader;
+  icmp[0] = error == IcmpError::net_unreachable ? 3 : 11;  // code 0 in both: net; TTL in transit
+  std::memcpy(icmp + kIcmpHeader, quote.data(), quote.size());
+  store_be16(icmp + 2, internet_checksum({icmp, kIcmpHeader + quote.size()}));
+  return out.first(total);
+}
+
+bool IcmpThrottle::take(uint64_t now) noexcept {
+  const uint64_t start = std::max(full_at_, now);
+  if (start + kNanosPerToken > now + kBurst * kNanosPerToken) return false;
+  full_at_ = start + kNanosPerToken;
+  return true;
+}
+
+std::span<const uint8_t> IcmpResponder::error(IcmpError error, Ipv4Packet offender) noexcept {
+  const auto message = build_icmp_error(error, source_, offender, buffer_);
+  if (message.empty() || throttle_.take(now_nanos())) return message;
+  counters_.add(throttled_);
+  return {};
+}
+
+UniqueFd open_icmp() noexcept {
+  return UniqueFd(::socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_RAW));
+}
+
+}  // namespace flannel

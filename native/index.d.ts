@@ -1,0 +1,86 @@
+/**
+ * The whole surface between the control plane and the native core. No property is optional (null stands for
+ * "none") and there are no callbacks: native threads never call into JavaScript.
+ *
+ * Every call that asks the kernel for something throws a NativeError when the kernel refuses.
+ * IPv4 addresses are unsigned 32-bit numbers in host order (10.0.0.1 = 0x0a000001).
+ */
+
+/** Thrown by every call below that reaches the kernel. */
+export interface NativeError extends Error {
+  /** The positive errno of the failed call. */
+  readonly errno: number;
+  /** What was tried, e.g. `open /dev/net/tun`, `bind`. */
+  readonly syscall: string;
+}
+
+export interface DataplaneOptions {
+  /** Name of the TUN device, or a template such as `flannel%d` that the kernel completes. */
+  readonly tunName: string;
+  /** `basic` moves one packet a system call, `batch` up to 64. */
+  readonly tier: 'basic' | 'batch';
+  /** `single`: one thread for both directions; `split`: encap and decap have one each. */
+  readonly threads: 'single' | 'split';
+  /** TUN queues, each with a socket and threads of its own; 1 … 64. More than 1 needs IFF_MULTI_QUEUE. */
+  readonly queues: number;
+  /** Local address the socket is bound to. */
+  readonly bindAddress: number;
+  readonly port: number;
+  /** Socket receive buffer in bytes; 0 leaves the system's default. */
+  readonly receiveBuffer: number;
+  /** Source address of the ICMP errors: the address of the TUN device. */
+  readonly tunnelAddress: number;
+}
+
+/** One row of counters.def. */
+export interface CounterInfo {
+  readonly name: string;
+  /** For each direction: packets in = packets out + the sum of its drops. `info` stands outside that sum. */
+  readonly direction: 'encap' | 'decap';
+  readonly role: 'in' | 'out' | 'drop' | 'info';
+  readonly help: string;
+}
+
+export interface Stats {
+  /** Sums over all workers since the start, in the order of `counters`. */
+  readonly counters: Float64Array;
+  readonly routes: number;
+  /** Why a dataplane thread stopped working, or null while all of them run. */
+  readonly failure: string | null;
+}
+
+export declare class Dataplane {
+  /** Opens the TUN device and the sockets. Nothing is left behind when it throws. */
+  constructor(options: DataplaneOptions);
+  /** The device's name as the kernel completed it. */
+  readonly tunName: string;
+  /** True when the TUN was opened with IFF_MULTI_QUEUE. */
+  readonly multiQueue: boolean;
+  /** False where raw sockets are refused: errors towards this host are then counted instead of sent. */
+  readonly canSendIcmp: boolean;
+  /** Starts the threads. */
+  start(): void;
+  /**
+   * Replaces the whole forwarding table: four words a route (network, prefix length, next hop's address, next
+   * hop's port). Of two routes with one prefix the later one counts. Throws RangeError for a bad route, and
+   * then the table before stays.
+   */
+  setRoutes(routes: Uint32Array): void;
+  stats(): Stats;
+  /** Stops the threads and closes every descriptor; the device goes with the last of them. Idempotent. */
+  close(): void;
+}
+
+/** A NETLINK_ROUTE socket for synchronous requests. */
+export declare class NetlinkSocket {
+  constructor();
+  /**
+   * Sends one request (header included; sequence and port id are filled in) and returns every message of the
+   * answer, without the final acknowledgement. The kernel's own words are part of the error's message.
+   */
+  request(message: Uint8Array): Uint8Array[];
+  close(): void;
+}
+
+/** What counters.def declares, in the order of `Stats.counters`. */
+export declare const counters: readonly CounterInfo[];

@@ -1,0 +1,75 @@
+// A bounds-checked view of an IPv4 header (RFC 791) and the one change a router makes to it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace flannel {
+
+inline uint16_t load_be16(const uint8_t* p) noexcept {
+  return static_cast<uint16_t>(p[0] << 8 | p[1]);
+}
+inline uint32_t load_be32(const uint8_t* p) noexcept {
+  return uint32_t{load_be16(p)} << 16 | load_be16(p + 2);
+}
+inline void store_be16(uint8_t* p, uint16_t value) noexcept {
+  p[0] = static_cast<uint8_t>(value >> 8);
+  p[1] = static_cast<uint8_t>(value);
+}
+inline void store_be32(uint8_t* p, uint32_t value) noexcept {
+  store_be16(p, static_cast<uint16_t>(value >> 16));
+  store_be16(p + 2, static_cast<uint16_t>(value));
+}
+
+enum class Ipv4Fault : uint8_t { none, too_short, bad_version, bad_ihl, bad_length };
+
+/// A packet whose header lies wholly inside its bytes. Borrows them; writes only TTL and checksum.
+class Ipv4Packet {
+ public:
+  static constexpr size_t kMinHeader = 20;
+
+  /// Checks version, header length and total length against the bytes that are really there. The
+  /// total length has to match exactly: on the wire a datagram is one packet, and padding has no
+  /// sender.
+  static Ipv4Fault check(std::span<const uint8_t> bytes) noexcept {
+    if (bytes.size() < kMinHeader) return Ipv4Fault::too_short;
+    if (bytes[0] >> 4 != 4) return Ipv4Fault::bad_version;
+    const size_t header = (bytes[0] & 15U) * 4U;
+    if (header < kMinHeader || header > bytes.size()) return Ipv4Fault::bad_ihl;
+    const size_t total = load_be16(&bytes[2]);
+    if (total < header || total != bytes.size()) return Ipv4Fault::bad_length;
+    return Ipv4Fault::none;
+  }
+
+  /// `bytes` must have passed check().
+  explicit Ipv4Packet(std::span<uint8_t> bytes) noexcept : bytes_(bytes) {}
+
+  [[nodiscard]] std::span<const uint8_t> bytes() const noexcept { return bytes_; }
+  [[nodiscard]] size_t header_length() const noexcept { return (bytes_[0] & 15U) * 4U; }
+  [[nodiscard]] uint16_t fragment_offset() const noexcept { return load_be16(&bytes_[6]) & 0x1fff; }
+  [[nodiscard]] uint8_t ttl() const noexcept { return bytes_[8]; }
+  [[nodiscard]] uint8_t protocol() const noexcept { return bytes_[9]; }
+  [[nodiscard]] uint32_t source() const noexcept { return load_be32(&bytes_[12]); }
+  [[nodiscard]] uint32_t destination() const noexcept { return load_be32(&bytes_[16]); }
+
+  /// TTL - 1 with the header checksum updated as RFC 1624, equation 3: HC' = ~(~HC + ~m + m'). A
+  /// wrong checksum stays wrong by the same amount, so the receiver still notices. The TTL must not
+  /// be 0.
+  void decrement_ttl() noexcept {
+    const uint16_t before = load_be16(&bytes_[8]);
+    bytes_[8]--;
+    const uint16_t after = load_be16(&bytes_[8]);
+    uint32_t sum = static_cast<uint16_t>(~load_be16(&bytes_[10]));
+    sum += static_cast<uint16_t>(~before);
+    sum += after;
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    store_be16(&bytes_[10], static_cast<uint16_t>(~sum));
+  }
+
+ private:
+  std::span<uint8_t> bytes_;
+};
+
+}  // namespace flannel

@@ -1,0 +1,47 @@
+// Glossary
+//   packet   one inner IP packet
+//   batch    the packets that one turn of a pipeline moves together; one system call where the tier
+//   allows entry    one datagram of a batch on its way out turn     what a pipeline does between
+//   two looks at epoll: batches until EAGAIN or until its budget is spent
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace flannel {
+
+/// Packets of one batch in the `batch` tier: more bought nothing in measurements, fewer cost system
+/// calls.
+inline constexpr size_t kBatchSize = 64;
+
+/// Packets a pipeline may move before it lets the other direction (and a stop request) have its
+/// turn.
+inline constexpr size_t kTurnBudget = 256;
+
+/// No IP packet is longer than its 16-bit total length.
+inline constexpr size_t kMaxPacket = 65535;
+
+/// The buffers of one batch, allocated once. A packet in slot i is borrowed from the pool until the
+/// batch's next read.
+class PacketPool {
+ public:
+  explicit PacketPool(size_t slots)
+      : slots_(slots), memory_(std::make_unique_for_overwrite<uint8_t[]>(slots * kStride)) {}
+
+  [[nodiscard]] size_t slots() const noexcept { return slots_; }
+  [[nodiscard]] std::span<uint8_t> slot(size_t i) noexcept {
+    return {memory_.get() + i * kStride, kMaxPacket};
+  }
+
+ private:
+  // Not a power of two: headers of neighbouring slots would all compete for one set of the cache.
+  static constexpr size_t kStride = 65536 + 320;
+
+  size_t slots_;
+  std::unique_ptr<uint8_t[]> memory_;
+};
+
+}  // namespace flannel

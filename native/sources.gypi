@@ -1,0 +1,28 @@
+{
+  "variables": {
+    "core_source_files": [
+      "dataplane.cc",
+      "decap.cc",
+      "encap.cc",
+      "fib.cc",
+      "icmp.cc",
+      "netlink.cc",
+      "syscalls.cc",
+      "tun.cc",
+      "udp.cc",
+      "worker.cc"
+    ],
+    "addon_source_files": ["addon.cc"],
+    "test_source_files": [
+      "test/dataplane_test.cc",
+      "test/decap_test.cc",
+      "test/encap_test.cc",
+      "test/fib_test.cc",
+      "test/icmp_test.cc",
+      "test/netlink_test.cc",
+      "test/snapshot_test.cc",
+      "test/udp_test.cc"
+    ],
+    "bench_source_files": ["bench/fib_bench.cc"]
+  }
+}

@@ -1,0 +1,60 @@
+#include "syscalls.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+namespace flannel {
+namespace {
+
+template <typename Result>
+Result or_errno(Result result) noexcept {
+  return result < 0 ? static_cast<Result>(-errno) : result;
+}
+
+class Kernel final : public Syscalls {
+ public:
+  ssize_t read(int fd, void* buffer, size_t size) noexcept override {
+    return or_errno(::read(fd, buffer, size));
+  }
+  ssize_t write(int fd, const void* buffer, size_t size) noexcept override {
+    return or_errno(::write(fd, buffer, size));
+  }
+  ssize_t recv(int fd, void* buffer, size_t size) noexcept override {
+    return or_errno(::recv(fd, buffer, size, MSG_TRUNC));
+  }
+  ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
+    return or_errno(
+        ::sendto(fd, buffer, size, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to));
+  }
+  int recvmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
+    return or_errno(::recvmmsg(fd, messages, count, MSG_TRUNC, nullptr));
+  }
+  int sendmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
+    return or_errno(::sendmmsg(fd, messages, count, 0));
+  }
+};
+
+}  // namespace
+
+Syscalls& kernel() noexcept {
+  static Kernel instance;
+  return instance;
+}
+
+UniqueFd& UniqueFd::operator=(UniqueFd&& other) noexcept {
+  reset(other.release());
+  return *this;
+}
+
+int UniqueFd::release() noexcept {
+  return std::exchange(fd_, -1);
+}
+
+void UniqueFd::reset(int fd) noexcept {
+  const int old = std::exchange(fd_, fd);
+  if (old >= 0) ::close(old);
+}
+
+}  // namespace flannel

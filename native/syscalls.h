@@ -1,0 +1,69 @@
+// The kernel as the packet path sees it. Tests put a scripted one in its place; production pays one
+// indirect call beside each system call.
+#pragma once
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include <cstddef>
+#include <string>
+#include <system_error>
+
+namespace flannel {
+
+/// Every function returns what the system call returns, or the negated errno. None of them blocks:
+/// the descriptors are non-blocking.
+class Syscalls {
+ public:
+  Syscalls() = default;
+  virtual ~Syscalls() = default;
+  Syscalls(const Syscalls&) = delete;
+  Syscalls& operator=(const Syscalls&) = delete;
+
+  virtual ssize_t read(int fd, void* buffer, size_t size) noexcept = 0;
+  virtual ssize_t write(int fd, const void* buffer, size_t size) noexcept = 0;
+  /// With MSG_TRUNC, so that the result is the datagram's own length even where it exceeds `size`.
+  virtual ssize_t recv(int fd, void* buffer, size_t size) noexcept = 0;
+  virtual ssize_t sendto(int fd, const void* buffer, size_t size,
+                         const sockaddr_in& to) noexcept = 0;
+  virtual int recvmmsg(int fd, mmsghdr* messages, unsigned count) noexcept = 0;
+  virtual int sendmmsg(int fd, mmsghdr* messages, unsigned count) noexcept = 0;
+};
+
+/// The real kernel.
+Syscalls& kernel() noexcept;
+
+/// A system call that failed while something was set up. `what()` is the call, `code().value()` the
+/// errno.
+class SystemError : public std::system_error {
+ public:
+  SystemError(int error, std::string call)
+      : std::system_error(error, std::generic_category(), call), call_(std::move(call)) {}
+  [[nodiscard]] const std::string& call() const noexcept { return call_; }
+
+ private:
+  std::string call_;
+};
+
+/// A descriptor that closes itself.
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) noexcept : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(other.release()) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept;
+  UniqueFd(const UniqueFd&) = delete;
+  UniqueFd& operator=(const UniqueFd&) = delete;
+  ~UniqueFd() { reset(); }
+
+  [[nodiscard]] int get() const noexcept { return fd_; }
+  [[nodiscard]] bool valid() const noexcept { return fd_ >= 0; }
+  int release() noexcept;
+  void reset(int fd = -1) noexcept;
+
+ private:
+  int fd_ = -1;
+};
+
+}  // namespace flannel

@@ -1,0 +1,230 @@
+// The whole core with its threads, over a socket pair in place of the TUN device and real UDP on
+// loopback.
+#include "dataplane.h"
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <set>
+
+#include "pipeline.h"
+
+namespace flannel::test {
+namespace {
+
+constexpr uint32_t kLoopback = ip(127, 0, 0, 1);
+
+uint16_t port_of(int fd) {
+  sockaddr_in bound{};
+  socklen_t size = sizeof bound;
+  EXPECT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size), 0);
+  return ntohs(bound.sin_port);
+}
+
+/// One forwarder with the host's end of its TUN.
+class Node {
+ public:
+  explicit Node(bool batched, bool split) {
+    int pair[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    host_ = UniqueFd(pair[0]);
+    std::vector<Queue> queues(1);
+    queues[0].tun = UniqueFd(pair[1]);
+    queues[0].udp = open_udp(kLoopback, 0, 4 << 20, false);
+    port_ = port_of(queues[0].udp.get());
+    DataplaneOptions options{};
+    options.batched = batched;
+    options.split_threads = split;
+    options.tunnel_address = ip(10, 244, 1, 0);
+    dataplane_ = std::make_unique<Dataplane>(options, std::move(queues));
+  }
+
+  [[nodiscard]] Route route_to(uint32_t network, uint8_t length) const {
+    return {network, length, {htonl(kLoopback), htons(port_)}};
+  }
+  Dataplane& dataplane() { return *dataplane_; }
+
+  /// Hands a packet to the forwarder as the kernel would through the TUN; waits while its queue is
+  /// full.
+  void inject(const Bytes& packet) {
+    while (::send(host_.get(), packet.data(), packet.size(), 0) < 0) wait(POLLOUT, 5000);
+  }
+
+  /// The next packet that the forwarder wrote to its TUN; empty when none came in time.
+  Bytes next(int timeout_ms = 5000) {
+    Bytes packet(kMaxPacket);
+    if (!wait(POLLIN, timeout_ms)) return {};
+    const ssize_t n = ::recv(host_.get(), packet.data(), packet.size(), 0);
+    packet.resize(n > 0 ? static_cast<size_t>(n) : 0);
+    return packet;
+  }
+
+  [[nodiscard]] uint64_t count(Counter counter) const {
+    return dataplane_->counters()[static_cast<size_t>(counter)];
+  }
+
+ private:
+  bool wait(short events, int timeout_ms) {
+    pollfd poll{host_.get(), events, 0};
+    return ::poll(&poll, 1, timeout_ms) == 1;
+  }
+
+  UniqueFd host_;
+  uint16_t port_ = 0;
+  std::unique_ptr<Dataplane> dataplane_;
+};
+
+struct Mode {
+  const char* name;
+  bool batched;
+  bool split;
+};
+
+class DataplaneTest : public ::testing::TestWithParam<Mode> {
+ protected:
+  DataplaneTest() {
+    const Route there = b_.route_to(ip(10, 244, 2, 0), 24);
+    const Route back = a_.route_to(ip(10, 244, 1, 0), 24);
+    a_.dataplane().set_routes({&there, 1});
+    b_.dataplane().set_routes({&back, 1});
+    a_.dataplane().start();
+    b_.dataplane().start();
+  }
+
+  Node a_{GetParam().batched, GetParam().split};
+  Node b_{GetParam().batched, GetParam().split};
+};
+
+INSTANTIATE_TEST_SUITE_P(Modes, DataplaneTest,
+                         ::testing::Values(Mode{"basic_single", false, false},
+                                           Mode{"basic_split", false, true},
+                                           Mode{"batch_single", true, false},
+                                           Mode{"batch_split", true, true}),
+                         [](const auto& info) { return info.param.name; });
+
+TEST_P(DataplaneTest, CarriesPacketsBothWaysInOrder) {
+  constexpr int kPackets = 2000;
+  const PacketSpec there{.source = ip(10, 244, 1, 2), .destination = ip(10, 244, 2, 2)};
+  const PacketSpec back{.source = ip(10, 244, 2, 2), .destination = ip(10, 244, 1, 2)};
+  for (int i = 0; i < kPackets; i++) {
+    PacketSpec spec = there;
+    spec.first_payload_byte = static_cast<uint8_t>(i);
+    a_.inject(make_packet(spec));
+    spec.ttl = 62;
+    ASSERT_EQ(b_.next(), make_packet(spec)) << i;
+    spec = back;
+    spec.first_payload_byte = static_cast<uint8_t>(i);
+    b_.inject(make_packet(spec));
+    spec.ttl = 62;
+    ASSERT_EQ(a_.next(), make_packet(spec)) << i;
+  }
+  EXPECT_EQ(a_.count(Counter::encap_packets_out), kPackets);
+  EXPECT_EQ(b_.count(Counter::decap_packets_out), kPackets);
+}
+
+TEST_P(DataplaneTest, ChangesRoutesUnderTraffic) {
+  const Bytes packet = make_packet({.destination = ip(10, 244, 2, 2)});
+  const Route there = b_.route_to(ip(10, 244, 2, 0), 24);
+  constexpr int kRounds = 300;
+  for (int i = 0; i < kRounds; i++) {
+    a_.dataplane().set_routes(i % 2 == 0 ? std::span<const Route>{} : std::span(&there, 1));
+    a_.inject(packet);
+  }
+  a_.dataplane().set_routes({&there, 1});
+  uint64_t in = 0;
+  while (in < kRounds) in = a_.count(Counter::encap_packets_in);
+  while (a_.count(Counter::encap_no_route) + a_.count(Counter::encap_packets_out) < kRounds) {
+  }
+  EXPECT_EQ(a_.count(Counter::encap_no_route) + a_.count(Counter::encap_packets_out), kRounds);
+}
+
+TEST_P(DataplaneTest, StopsUnderLoadAndAccountsForEveryPacket) {
+  std::atomic<bool> stop{false};
+  std::thread flood([&] {
+    const Bytes packet = make_packet({.destination = ip(10, 244, 2, 2), .payload = 1000});
+    while (!stop) a_.inject(packet);
+  });
+  while (b_.count(Counter::decap_packets_out) < 10) b_.next(0);
+  stop = true;
+  flood.join();
+  a_.dataplane().close();
+  b_.dataplane().close();
+  for (Node* node : {&a_, &b_}) {
+    int64_t encap = 0;
+    int64_t decap = 0;
+    const auto sums = node->dataplane().counters();
+    for (size_t i = 0; i < kCounterCount; i++) {
+      if (kCounters[i].role == "info") continue;
+      const auto value = static_cast<int64_t>(sums[i]) * (kCounters[i].role == "in" ? 1 : -1);
+      (kCounters[i].direction == "encap" ? encap : decap) += value;
+    }
+    EXPECT_EQ(encap, 0);
+    EXPECT_EQ(decap, 0);
+  }
+}
+
+size_t open_descriptors() {
+  size_t count = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd"))
+    count++;
+  return count;
+}
+
+size_t threads() {
+  size_t count = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/task"))
+    count++;
+  return count;
+}
+
+TEST(DataplaneLifecycle, LeavesNoThreadAndNoDescriptor) {
+  const size_t descriptors = open_descriptors();
+  const size_t before = threads();
+  for (int i = 0; i < 50; i++) {
+    Node node(true, true);
+    if (i % 2 == 0) node.dataplane().start();
+    if (i % 3 == 0) node.dataplane().close();
+  }
+  EXPECT_EQ(open_descriptors(), descriptors);
+  EXPECT_EQ(threads(), before);
+}
+
+TEST(DataplaneLifecycle, StartsOnce) {
+  Node node(true, true);
+  node.dataplane().start();
+  EXPECT_THROW(node.dataplane().start(), SystemError);
+  node.dataplane().close();
+  node.dataplane().close();
+  EXPECT_THROW(node.dataplane().start(), SystemError);
+}
+
+/// A descriptor that epoll reports as readable and whose reads fail: what is left of a deleted
+/// device.
+class DeletedDevice : public ScriptedKernel {
+ public:
+  DeletedDevice() { read_error = EBADFD; }
+};
+
+TEST(DataplaneLifecycle, ReportsADeviceThatWentAwayAndDoesNotSpin) {
+  DeletedDevice deleted;
+  int pair[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+  const UniqueFd host(pair[0]);
+  std::vector<Queue> queues(1);
+  queues[0].tun = UniqueFd(pair[1]);
+  queues[0].udp = open_udp(kLoopback, 0, 0, false);
+  ASSERT_EQ(::send(host.get(), "x", 1, 0), 1);
+  Dataplane dataplane({}, std::move(queues), deleted);
+  EXPECT_EQ(dataplane.failure(), 0);
+  dataplane.start();
+  while (dataplane.failure() == 0) std::this_thread::yield();
+  EXPECT_EQ(dataplane.failure(), EBADFD);
+  dataplane.close();
+  EXPECT_EQ(dataplane.counters()[static_cast<size_t>(Counter::encap_read_errors)], 1U);
+}
+
+}  // namespace
+}  // namespace flannel::test

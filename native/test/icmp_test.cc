@@ -1,0 +1,119 @@
+#include "icmp.h"
+
+#include <gtest/gtest.h>
+
+#include "packets.h"
+
+namespace flannel::test {
+namespace {
+
+constexpr uint32_t kRouter = ip(10, 244, 1, 0);
+
+Bytes error_about(Bytes offender, IcmpError error = IcmpError::net_unreachable) {
+  std::array<uint8_t, kMaxIcmpError> out;
+  const auto message = build_icmp_error(error, kRouter, Ipv4Packet(offender), out);
+  return {message.begin(), message.end()};
+}
+
+TEST(IcmpErrorMessage, IsAValidPacketFromTheRouterToTheSender) {
+  const Bytes offender = make_packet({});
+  const Bytes error = error_about(offender);
+  ASSERT_EQ(error.size(), 28 + offender.size());
+  EXPECT_EQ(Ipv4Packet::check(error), Ipv4Fault::none);
+  EXPECT_TRUE(header_checksum_holds(error));
+  EXPECT_EQ(checksum(std::span(error).subspan(20)), 0);
+  EXPECT_EQ(load_be32(&error[12]), kRouter);
+  EXPECT_EQ(load_be32(&error[16]), ip(10, 244, 1, 2));
+  EXPECT_EQ(error[9], 1);
+  EXPECT_EQ(load_be32(&error[24]), 0U) << "the unused field";
+  EXPECT_EQ(Bytes(error.begin() + 28, error.end()), offender);
+}
+
+TEST(IcmpErrorMessage, HasTheTypeAndCodeOfItsKind) {
+  EXPECT_EQ(load_be16(&error_about(make_packet({}))[20]), 0x0300);
+  EXPECT_EQ(load_be16(&error_about(make_packet({}), IcmpError::time_exceeded)[20]), 0x0b00);
+}
+
+TEST(IcmpErrorMessage, QuotesNoMoreThanFitsAndNoMoreThanThereIs) {
+  for (size_t payload : {0, 1, 8, 527, 528, 529, 1452}) {
+    const Bytes offender = make_packet({.payload = payload});
+    const Bytes error = error_about(offender);
+    ASSERT_EQ(error.size(), std::min(offender.size() + 28, kMaxIcmpError)) << payload;
+    EXPECT_TRUE(std::equal(error.begin() + 28, error.end(), offender.begin()));
+    EXPECT_EQ(checksum(std::span(error).subspan(20)), 0) << payload;
+  }
+}
+
+TEST(IcmpErrorMessage, QuotesOptionsToo) {
+  const Bytes offender = make_packet({.options = 40});
+  const Bytes error = error_about(offender);
+  EXPECT_EQ(Bytes(error.begin() + 28, error.end()), offender);
+}
+
+TEST(IcmpErrorMessage, AnswersPingsButNotIcmpErrors) {
+  for (uint8_t type : {0, 8, 13, 14}) {
+    EXPECT_FALSE(error_about(make_packet({.protocol = 1, .first_payload_byte = type})).empty())
+        << int{type};
+  }
+  for (uint8_t type : {3, 4, 5, 11, 12, 200}) {
+    EXPECT_TRUE(error_about(make_packet({.protocol = 1, .first_payload_byte = type})).empty())
+        << int{type};
+  }
+  EXPECT_TRUE(error_about(make_packet({.protocol = 1, .payload = 0})).empty());
+}
+
+TEST(IcmpErrorMessage, AnswersOnlyTheFirstFragment) {
+  EXPECT_FALSE(error_about(make_packet({.fragment = 0x2000})).empty());
+  EXPECT_TRUE(error_about(make_packet({.fragment = 0x2001})).empty());
+  EXPECT_TRUE(error_about(make_packet({.fragment = 0x1fff})).empty());
+}
+
+TEST(IcmpErrorMessage, SpeaksOnlyToAndAboutSingleHosts) {
+  for (uint32_t address :
+       {ip(0, 0, 0, 0), ip(127, 0, 0, 1), ip(224, 0, 0, 1), ip(240, 0, 0, 1), 0xffffffffU}) {
+    EXPECT_TRUE(error_about(make_packet({.source = address})).empty()) << address;
+    EXPECT_TRUE(error_about(make_packet({.destination = address})).empty()) << address;
+  }
+}
+
+TEST(IcmpErrorMessage, IgnoresAPacketWithABrokenHeader) {
+  Bytes offender = make_packet({});
+  offender[10] ^= 1;
+  EXPECT_TRUE(error_about(offender).empty());
+}
+
+TEST(IcmpThrottle, AllowsABurstThenTheRate) {
+  constexpr uint64_t kSecond = 1'000'000'000;
+  IcmpThrottle throttle;
+  uint64_t now = 5 * kSecond;
+  uint64_t taken = 0;
+  while (throttle.take(now)) taken++;
+  EXPECT_EQ(taken, IcmpThrottle::kBurst);
+
+  taken = 0;
+  for (uint64_t step = 0; step < 10'000; step++) {
+    now += kSecond / 10'000;
+    if (throttle.take(now)) taken++;
+  }
+  EXPECT_EQ(taken, IcmpThrottle::kPerSecond);
+
+  now += 10 * kSecond;
+  taken = 0;
+  while (throttle.take(now)) taken++;
+  EXPECT_EQ(taken, IcmpThrottle::kBurst) << "idle time is not saved up beyond the burst";
+}
+
+TEST(IcmpResponder, CountsWhatTheRateLimitHoldsBack) {
+  Counters counters;
+  IcmpResponder responder(kRouter, counters, Counter::encap_icmp_throttled);
+  Bytes offender = make_packet({});
+  uint64_t sent = 0;
+  for (int i = 0; i < 500; i++) {
+    if (!responder.error(IcmpError::net_unreachable, Ipv4Packet(offender)).empty()) sent++;
+  }
+  EXPECT_GE(sent, IcmpThrottle::kBurst);
+  EXPECT_EQ(sent + counters.get(Counter::encap_icmp_throttled), 500U);
+}
+
+}  // namespace
+}  // namespace flannel::test

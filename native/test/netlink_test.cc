@@ -1,0 +1,126 @@
+#include "netlink.h"
+
+#include <gtest/gtest.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+
+#include <cerrno>
+#include <cstring>
+#include <random>
+
+namespace flannel::test {
+namespace {
+
+template <typename T>
+void append(Bytes& bytes, const T& value) {
+  const auto* from = reinterpret_cast<const uint8_t*>(&value);
+  bytes.insert(bytes.end(), from, from + sizeof value);
+  bytes.resize(NLMSG_ALIGN(bytes.size()));
+}
+
+Bytes message(uint16_t type, uint32_t sequence, const Bytes& payload, uint16_t flags = 0) {
+  Bytes bytes;
+  nlmsghdr header{};
+  header.nlmsg_len = static_cast<uint32_t>(sizeof header + payload.size());
+  header.nlmsg_type = type;
+  header.nlmsg_flags = flags;
+  header.nlmsg_seq = sequence;
+  append(bytes, header);
+  bytes.insert(bytes.end(), payload.begin(), payload.end());
+  bytes.resize(NLMSG_ALIGN(bytes.size()));
+  return bytes;
+}
+
+Bytes error_payload(int error, const std::string& words) {
+  Bytes payload;
+  nlmsgerr body{};
+  body.error = -error;
+  body.msg.nlmsg_len = sizeof(nlmsghdr);
+  append(payload, body);
+  if (!words.empty()) {
+    append(payload,
+           nlattr{static_cast<uint16_t>(sizeof(nlattr) + words.size() + 1), NLMSGERR_ATTR_MSG});
+    payload.insert(payload.end(), words.begin(), words.end());
+    payload.push_back(0);
+  }
+  return payload;
+}
+
+TEST(ParseNetlink, ReadsAnAcknowledgement) {
+  const NetlinkReply reply = parse_netlink(message(NLMSG_ERROR, 7, error_payload(0, "")), 7);
+  EXPECT_TRUE(reply.done);
+  EXPECT_EQ(reply.error, 0);
+  EXPECT_TRUE(reply.messages.empty());
+}
+
+TEST(ParseNetlink, ReadsARefusalWithTheKernelsWords) {
+  const NetlinkReply reply = parse_netlink(
+      message(NLMSG_ERROR, 7, error_payload(EINVAL, "mtu below minimum"), NLM_F_ACK_TLVS), 7);
+  EXPECT_EQ(reply.error, EINVAL);
+  EXPECT_EQ(reply.detail, "mtu below minimum");
+}
+
+TEST(ParseNetlink, CollectsADumpUntilItIsDone) {
+  Bytes datagram = message(RTM_NEWLINK, 7, Bytes(16, 1));
+  for (const Bytes& next :
+       {message(RTM_NEWLINK, 7, Bytes(16, 2)), message(NLMSG_DONE, 7, Bytes(4, 0))}) {
+    datagram.insert(datagram.end(), next.begin(), next.end());
+  }
+  const NetlinkReply reply = parse_netlink(datagram, 7);
+  EXPECT_TRUE(reply.done);
+  ASSERT_EQ(reply.messages.size(), 2U);
+  EXPECT_EQ(reply.messages[1].back(), 2);
+}
+
+TEST(ParseNetlink, SkipsAnswersToSomebodyElse) {
+  const NetlinkReply reply = parse_netlink(message(NLMSG_ERROR, 6, error_payload(EPERM, "")), 7);
+  EXPECT_FALSE(reply.done);
+  EXPECT_EQ(reply.error, 0);
+}
+
+TEST(ParseNetlink, RefusesLengthsThatCannotBe) {
+  Bytes datagram = message(RTM_NEWLINK, 7, Bytes(16, 1));
+  for (uint32_t length : {0U, 15U, 33U, 0xffffffffU}) {
+    std::memcpy(datagram.data(), &length, sizeof length);
+    EXPECT_EQ(parse_netlink(datagram, 7).error, EBADMSG) << length;
+  }
+}
+
+TEST(ParseNetlink, NeverReadsPastItsBytes) {
+  std::mt19937 random(1);
+  const Bytes good = message(NLMSG_ERROR, 7, error_payload(EINVAL, "words"), NLM_F_ACK_TLVS);
+  for (int i = 0; i < 100'000; i++) {
+    Bytes bad(good.begin(), good.begin() + static_cast<ptrdiff_t>(random() % (good.size() + 1)));
+    for (int flips = 0; flips < 3 && !bad.empty(); flips++)
+      bad[random() % bad.size()] = static_cast<uint8_t>(random());
+    parse_netlink(bad, 7);  // the sanitizers judge
+  }
+}
+
+Bytes link_request(uint16_t flags) {
+  ifinfomsg body{};
+  body.ifi_index = (flags & NLM_F_DUMP) != 0 ? 0 : 0x7fffffff;
+  Bytes payload;
+  append(payload, body);
+  return message(RTM_GETLINK, 0, payload, flags);
+}
+
+TEST(NetlinkSocket, DumpsTheLinksOfThisHost) {
+  NetlinkSocket socket;
+  EXPECT_GE(socket.request(link_request(NLM_F_DUMP)).size(), 1U)
+      << "there is always a loopback device";
+}
+
+TEST(NetlinkSocket, ThrowsTheKernelsErrno) {
+  NetlinkSocket socket;
+  try {
+    socket.request(link_request(0));
+    FAIL() << "a link that does not exist was found";
+  } catch (const SystemError& error) {
+    EXPECT_EQ(error.code().value(), ENODEV);
+  }
+  EXPECT_GE(socket.request(link_request(NLM_F_DUMP)).size(), 1U) << "the socket is still of use";
+}
+
+}  // namespace
+}  // namespace flannel::test
