@@ -7,6 +7,7 @@
 
 #include "dataplane.h"
 #include "netlink.h"
+#include "notify.h"
 
 namespace flannel {
 namespace {
@@ -225,12 +226,19 @@ Napi::Array counter_table(Napi::Env env) {
   return table;
 }
 
+Napi::Value notify(const Napi::CallbackInfo& info) {
+  const std::string state = info[0].ToString().Utf8Value();
+  const bool sent = guarded(info.Env(), [&] { return notify_service_manager(state); });
+  return Napi::Boolean::New(info.Env(), sent);
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto environment = std::make_shared<Environment>();
   env.SetInstanceData(new std::shared_ptr<Environment>(environment));
   env.AddCleanupHook([environment] { environment->close_all(); });
   exports.Set("Dataplane", DataplaneObject::define(env));
   exports.Set("NetlinkSocket", NetlinkObject::define(env));
+  exports.Set("notify", Napi::Function::New(env, notify, "notify"));
   exports.Set("counters", counter_table(env));
   return exports;
 }

@@ -82,5 +82,8 @@ export declare class NetlinkSocket {
   close(): void;
 }
 
+/** Sends `state` to the service manager (sd_notify(3)); false when NOTIFY_SOCKET names none. */
+export declare function notify(state: string): boolean;
+
 /** What counters.def declares, in the order of `Stats.counters`. */
 export declare const counters: readonly CounterInfo[];

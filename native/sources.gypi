@@ -7,6 +7,7 @@
       "fib.cc",
       "icmp.cc",
       "netlink.cc",
+      "notify.cc",
       "syscalls.cc",
       "tun.cc",
       "udp.cc",

@@ -1,8 +1,8 @@
 // A kernel that does what the test wrote down: what reads return, and which sends fail with what.
 #pragma once
 
+#include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <deque>
 #include <functional>
 #include <utility>
@@ -93,7 +93,7 @@ class ScriptedKernel : public Syscalls {
     if (from.empty()) return -error;
     const Bytes packet = std::move(from.front());
     from.pop_front();
-    std::memcpy(buffer, packet.data(), std::min(size, packet.size()));
+    std::copy_n(packet.begin(), std::min(size, packet.size()), static_cast<uint8_t*>(buffer));
     return static_cast<ssize_t>(packet.size());
   }
   ssize_t send(Bytes payload, const sockaddr_in& to) {

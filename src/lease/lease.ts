@@ -13,7 +13,7 @@ export interface LeaseAttrs {
   readonly backendV6Data: string | null;
 }
 
-/** The subnet of one host, in network form. */
+/** The subnet of one host. Host bits stay as the store's key has them, so that the key can be written again. */
 export interface LeaseSubnet {
   readonly v4: Cidr4;
   /** Canonical `addr/len` text of a dual-stack lease, or null. */

@@ -1,0 +1,161 @@
+/** The daemon: what is started in which order, and how it ends. */
+import type { BackendNetwork } from './backend/backend.js';
+import { findBackend } from './backend/registry.js';
+import type { NetworkConfig } from './config.js';
+import { notifyServiceManager } from './dataplane.js';
+import { FlannelError, messageOf } from './errors.js';
+import type { Options } from './flags.js';
+import { renewMarginMs } from './flags.js';
+import { selectInterface } from './iface.js';
+import type { HostNetwork } from './iface.js';
+import { formatIp4 } from './ip.js';
+import { LeaseKeeper } from './lease/keeper.js';
+import type { OwnLease } from './lease/lease.js';
+import { formatSubnetKey } from './lease/subnet-key.js';
+import { LeaseTracker } from './lease/tracker.js';
+import { log } from './log.js';
+import { Rtnetlink } from './netlink/rtnetlink.js';
+import { sleep } from './retry.js';
+import type { SubnetManager } from './subnet/manager.js';
+import { createSubnetManager } from './subnet/stores.js';
+import { writeSubnetFile } from './subnet/subnet-file.js';
+
+const RETRY_MS = 1000;
+
+/**
+ * Runs until `signal` fires.
+ * @throws FlannelError for whatever ends the daemon otherwise; everything it made is gone by then.
+ */
+export async function runDaemon(options: Options, signal: AbortSignal): Promise<void> {
+  const renewMargin = renewMarginMs(options);
+  const manager = createSubnetManager(options);
+  try {
+    log.info(`Created subnet manager: ${manager.description}`);
+    const config = await untilItWorks('fetch network config', signal, () => manager.getNetworkConfig(signal));
+    if (config !== null) await serve(options, config, manager, renewMargin, signal);
+  } finally {
+    manager.close();
+  }
+}
+
+/** From a config to packets: interface, lease, device, subnet file, then everything that goes on. */
+async function serve(
+  options: Options,
+  config: NetworkConfig,
+  manager: SubnetManager,
+  renewMargin: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const type = options.backend === '' ? config.backendType : options.backend.toLowerCase();
+  log.info(`Found network config - Backend type: ${type}`);
+  const createBackend = findBackend(type);
+  const external = selectInterface(options, readHostNetwork());
+  const backend = createBackend(config, external, options);
+
+  const lease = await untilItWorks('acquire a lease', signal, () => manager.acquireLease(backend.attrs, signal));
+  if (lease === null) return;
+  const network = backend.open(lease);
+  try {
+    await announce(options, config, lease, network);
+    const keeper = new LeaseKeeper(manager, lease, renewMargin);
+    log.info('Running backend.');
+    notifyServiceManager('READY=1');
+    await untilOneEnds(signal, (ended) => [
+      network.run(ended),
+      followLeases(manager, lease, network, keeper, ended),
+      keeper.run(ended),
+    ]);
+  } finally {
+    network.close();
+  }
+}
+
+/**
+ * Repeats `attempt` every second while its error is one that may pass: an operator can mend the config, or the
+ * store come back, while the daemon waits. Null when `signal` fires.
+ */
+async function untilItWorks<T>(what: string, signal: AbortSignal, attempt: () => Promise<T>): Promise<T | null> {
+  while (!signal.aborted) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (signal.aborted) break;
+      if (!(error instanceof FlannelError) || !error.retryable) throw error;
+      log.error(`Couldn't ${what}: ${messageOf(error)}`);
+    }
+    await sleep(RETRY_MS, signal);
+  }
+  return null;
+}
+
+function readHostNetwork(): HostNetwork {
+  const netlink = new Rtnetlink();
+  try {
+    return { links: netlink.links(), addresses: netlink.addresses(), routes: netlink.routes() };
+  } finally {
+    netlink.close();
+  }
+}
+
+/** Tells this host's container runtimes about the subnet. They can wait for it, so a failure ends nothing. */
+async function announce(
+  options: Options,
+  { network }: NetworkConfig,
+  { subnet }: OwnLease,
+  { mtu }: BackendNetwork,
+): Promise<void> {
+  try {
+    await writeSubnetFile(options.subnetFile, { network, subnet: subnet.v4, mtu, ipMasq: options.ipMasq });
+    log.info(`Wrote subnet file to ${options.subnetFile}`);
+    log.info('flannel is ready');
+  } catch (error) {
+    log.warning(`Failed to write subnet file ${options.subnetFile}: ${messageOf(error)}`);
+  }
+}
+
+/** Keeps the backend's peers equal to the store's leases, and tells the keeper when the own one is touched. */
+async function followLeases(
+  manager: SubnetManager,
+  own: OwnLease,
+  network: BackendNetwork,
+  keeper: LeaseKeeper,
+  signal: AbortSignal,
+): Promise<void> {
+  log.info('Watching for new subnet leases');
+  const tracker = new LeaseTracker(formatSubnetKey(own.subnet));
+  for await (const events of manager.watchLeases(signal)) {
+    const { added, changed, removed, own: ownChange } = tracker.apply(events);
+    for (const { subnet, attrs } of [...added, ...changed]) {
+      log.info(`Subnet added: ${subnet.v4.toString()} via ${formatIp4(attrs.publicIp)}`);
+    }
+    for (const { subnet } of removed) log.info(`Subnet removed: ${subnet.v4.toString()}`);
+    if (added.length + changed.length + removed.length > 0) network.setPeers(tracker.leases());
+    if (ownChange === null) continue;
+    if (ownChange.type === 'put' && ownChange.lease.attrs.publicIp === own.attrs.publicIp) continue;
+    log.warning(
+      ownChange.type === 'put'
+        ? `the own lease ${formatSubnetKey(own.subnet)} was taken by ${formatIp4(ownChange.lease.attrs.publicIp)}`
+        : `the own lease ${formatSubnetKey(own.subnet)} has been revoked; claiming it again`,
+    );
+    keeper.reclaim();
+  }
+}
+
+/**
+ * Runs tasks side by side until `signal` fires or one of them fails; then ends the others and waits for them.
+ * @throws the first failure.
+ */
+async function untilOneEnds(
+  signal: AbortSignal,
+  start: (ended: AbortSignal) => readonly Promise<void>[],
+): Promise<void> {
+  const end = new AbortController();
+  const ended = AbortSignal.any([signal, end.signal]);
+  const tasks = start(ended);
+  try {
+    await Promise.all(tasks);
+  } finally {
+    end.abort();
+    await Promise.allSettled(tasks);
+  }
+}

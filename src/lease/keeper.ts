@@ -1,0 +1,74 @@
+import { FlannelError, messageOf } from '../errors.js';
+import { log } from '../log.js';
+import { sleep } from '../retry.js';
+import type { SubnetManager } from '../subnet/manager.js';
+import type { OwnLease } from './lease.js';
+
+const RETRY_MS = 60_000;
+
+/** Keeps the own lease alive: renews it in time, and at once when the store says that somebody touched it. */
+export class LeaseKeeper {
+  private wake = new AbortController();
+
+  /** @param marginMs how long before its end the lease is renewed */
+  constructor(
+    private readonly manager: Pick<SubnetManager, 'renewLease'>,
+    private lease: OwnLease,
+    private readonly marginMs: number,
+  ) {}
+
+  /** The own entry was changed or deleted by somebody else: claim it again now. */
+  reclaim(): void {
+    this.wake.abort();
+  }
+
+  /**
+   * Resolves when `signal` fires.
+   * @throws LeaseError when another host holds the subnet now.
+   */
+  async run(signal: AbortSignal): Promise<void> {
+    let pause = this.untilRenewal();
+    while (await this.pause(pause, signal)) {
+      try {
+        this.lease = await this.manager.renewLease(this.lease, signal);
+        pause = this.untilRenewal();
+        log.info(`Lease renewed, new expiration: ${describeExpiration(this.lease)}`);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (!(error instanceof FlannelError) || !error.retryable) throw error;
+        log.error(`Error renewing lease (trying again in ${RETRY_MS / 1000} s): ${messageOf(error)}`);
+        pause = RETRY_MS;
+      }
+    }
+  }
+
+  private untilRenewal(): number | null {
+    const { expiration } = this.lease;
+    if (expiration === null) return null;
+    const ms = Math.max(0, expiration - Date.now() - this.marginMs);
+    log.info(`Waiting for ${describeDuration(ms)} to renew lease`);
+    return ms;
+  }
+
+  /** Waits `ms` (null: for ever) or until reclaim(); false when `signal` fired. */
+  private async pause(ms: number | null, signal: AbortSignal): Promise<boolean> {
+    const either = AbortSignal.any([signal, this.wake.signal]);
+    if (ms !== null) await sleep(ms, either);
+    else if (!either.aborted) await new Promise((resolve) => either.addEventListener('abort', resolve, { once: true }));
+    this.wake = new AbortController();
+    return !signal.aborted;
+  }
+}
+
+function describeExpiration({ expiration }: OwnLease): string {
+  return expiration === null ? 'never (a reservation)' : new Date(expiration).toISOString();
+}
+
+/** `22h59m59s`, as Go prints a duration. */
+function describeDuration(ms: number): string {
+  const seconds = Math.floor(ms / 1000);
+  const hours = Math.floor(seconds / 3600);
+  const minutes = Math.floor((seconds % 3600) / 60);
+  const parts = hours > 0 ? `${hours}h${minutes}m` : minutes > 0 ? `${minutes}m` : '';
+  return `${parts}${seconds % 60}s`;
+}

@@ -1,0 +1,94 @@
+import type { LeaseEvent } from '../subnet/manager.js';
+import type { Lease } from './lease.js';
+import { formatSubnetKey } from './subnet-key.js';
+
+/** What became of the own lease; null when nothing did. A deletion carries the lease as last seen, if ever. */
+export type OwnLeaseChange =
+  | { readonly type: 'put'; readonly lease: Lease }
+  | { readonly type: 'deleted'; readonly lease: Lease | null }
+  | null;
+
+/** The net effect of a batch of events. A subnet appears in one list at most. */
+export interface LeaseDiff {
+  readonly added: readonly Lease[];
+  /** With their new attributes. */
+  readonly changed: readonly Lease[];
+  /** With their last known attributes, which a delete event does not carry. */
+  readonly removed: readonly Lease[];
+  readonly own: OwnLeaseChange;
+}
+
+/**
+ * Turns watch events into differences between states. Pure: no I/O, no clock. A lease is identified by its subnet
+ * key; the host's own lease is told apart from its peers'.
+ */
+export class LeaseTracker {
+  private peers = new Map<string, Lease>();
+  /** The own entry as far as is known: 'expected' until it was seen for the first time, null once it is gone. */
+  private own: Lease | 'expected' | null = 'expected';
+
+  /** `ownKey`: the subnet key of the lease that this host holds, hence expects to see. */
+  constructor(private readonly ownKey: string) {}
+
+  /** The current leases of other hosts. */
+  leases(): readonly Lease[] {
+    return [...this.peers.values()];
+  }
+
+  /** Takes in a batch. What happens and is undone within one batch leaves no trace in the difference. */
+  apply(events: readonly LeaseEvent[]): LeaseDiff {
+    const before = new Map<string, Lease | undefined>();
+    const ownBefore = this.own;
+    const set = (key: string, lease: Lease | undefined) => {
+      if (key === this.ownKey) {
+        this.own = lease ?? null;
+        return;
+      }
+      if (!before.has(key)) before.set(key, this.peers.get(key));
+      if (lease === undefined) this.peers.delete(key);
+      else this.peers.set(key, lease);
+    };
+    for (const event of events) {
+      if (event.type === 'put') {
+        set(formatSubnetKey(event.lease.subnet), event.lease);
+      } else if (event.type === 'delete') {
+        set(formatSubnetKey(event.subnet), undefined);
+      } else {
+        for (const key of [...this.peers.keys(), this.ownKey]) set(key, undefined);
+        for (const lease of event.leases) set(formatSubnetKey(lease.subnet), lease);
+      }
+    }
+    return { ...this.peerChanges(before), own: ownChange(ownBefore, this.own) };
+  }
+
+  private peerChanges(before: ReadonlyMap<string, Lease | undefined>): Omit<LeaseDiff, 'own'> {
+    const added: Lease[] = [];
+    const changed: Lease[] = [];
+    const removed: Lease[] = [];
+    for (const [key, old] of before) {
+      const now = this.peers.get(key);
+      if (old === undefined) {
+        if (now !== undefined) added.push(now);
+      } else if (now === undefined) removed.push(old);
+      else if (!sameAttrs(old, now)) changed.push(now);
+    }
+    return { added, changed, removed };
+  }
+}
+
+function ownChange(before: Lease | 'expected' | null, now: Lease | 'expected' | null): OwnLeaseChange {
+  const seen = before === 'expected' ? null : before;
+  if (now === 'expected' || before === now) return null;
+  if (now === null) return { type: 'deleted', lease: seen };
+  return seen !== null && sameAttrs(seen, now) ? null : { type: 'put', lease: now };
+}
+
+function sameAttrs(a: Lease, b: Lease): boolean {
+  return (
+    a.attrs.publicIp === b.attrs.publicIp &&
+    a.attrs.publicIpV6 === b.attrs.publicIpV6 &&
+    a.attrs.backendType === b.attrs.backendType &&
+    a.attrs.backendData === b.attrs.backendData &&
+    a.attrs.backendV6Data === b.attrs.backendV6Data
+  );
+}

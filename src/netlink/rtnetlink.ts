@@ -1,0 +1,132 @@
+/** Links, addresses and routes of the own network namespace. Constants: linux/rtnetlink.h, if_addr.h, if_link.h. */
+import { openNetlink } from '../dataplane.js';
+import type { Cidr4, Ip4 } from '../ip.js';
+import { header, Message, MessageWriter } from './message.js';
+
+const RTM = { NEWLINK: 16, GETLINK: 18, NEWADDR: 20, GETADDR: 22, NEWROUTE: 24, GETROUTE: 26 } as const;
+const NLM_F_DUMP = 0x300;
+const NLM_F_EXCL = 0x200;
+const NLM_F_CREATE = 0x400;
+const AF_INET = 2;
+
+const IFINFOMSG_SIZE = 16;
+const IFLA = { IFNAME: 3, MTU: 4 } as const;
+const IFF_UP = 1;
+
+const IFADDRMSG_SIZE = 8;
+const IFA = { ADDRESS: 1, LOCAL: 2, FLAGS: 8 } as const;
+
+const RTMSG_SIZE = 12;
+const RTA = { DST: 1, OIF: 4, TABLE: 15 } as const;
+const RT_TABLE_MAIN = 254;
+const RTPROT_BOOT = 3;
+const RTN_UNICAST = 1;
+
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  readonly mtu: number;
+  readonly up: boolean;
+}
+
+export interface Address {
+  readonly linkIndex: number;
+  readonly ip: Ip4;
+  /** RT_SCOPE_*: 0 global, 253 link, 254 host. */
+  readonly scope: number;
+  /** IFA_F_*: 0x01 temporary, 0x20 deprecated, 0x80 permanent. */
+  readonly flags: number;
+}
+
+export interface RouteEntry {
+  /** Prefix length of the destination; 0 is a default route. */
+  readonly length: number;
+  readonly destination: Ip4;
+  /** Null for a route without a single outgoing link, such as a multipath one. */
+  readonly linkIndex: number | null;
+}
+
+/**
+ * A synchronous rtnetlink client. What the kernel refuses is thrown as NativeError; nativeErrorCode() tells the
+ * errno.
+ */
+export class Rtnetlink {
+  private readonly socket = openNetlink();
+
+  links(): Link[] {
+    return this.dump(RTM.GETLINK, IFINFOMSG_SIZE).map((message) => ({
+      index: message.header.u32(4),
+      name: message.text(IFLA.IFNAME) ?? '',
+      mtu: message.u32(IFLA.MTU) ?? 0,
+      up: (message.header.u32(8) & IFF_UP) !== 0,
+    }));
+  }
+
+  /** IPv4 addresses, in the kernel's order. */
+  addresses(): Address[] {
+    return this.dump(RTM.GETADDR, IFADDRMSG_SIZE).flatMap((message) => {
+      const ip = message.ip4(IFA.LOCAL) ?? message.ip4(IFA.ADDRESS);
+      if (ip === undefined) return [];
+      // The 8 bits in the header are too few for today's flags.
+      const flags = message.u32(IFA.FLAGS) ?? message.header.u8(2);
+      return [{ linkIndex: message.header.u32(4), ip, scope: message.header.u8(3), flags }];
+    });
+  }
+
+  /** IPv4 unicast routes of the main table, in the kernel's order. */
+  routes(): RouteEntry[] {
+    return this.dump(RTM.GETROUTE, RTMSG_SIZE)
+      .filter((message) => (message.u32(RTA.TABLE) ?? message.header.u8(4)) === RT_TABLE_MAIN)
+      .filter((message) => message.header.u8(7) === RTN_UNICAST)
+      .map((message) => ({
+        length: message.header.u8(1),
+        destination: message.ip4(RTA.DST) ?? 0,
+        linkIndex: message.u32(RTA.OIF) ?? null,
+      }));
+  }
+
+  /** Sets the MTU (bytes) and brings the link up. */
+  bringUp(linkIndex: number, mtu: number): void {
+    const link = header(IFINFOMSG_SIZE, (view) => {
+      view.setU32(4, linkIndex);
+      view.setU32(8, IFF_UP); // the flags,
+      view.setU32(12, IFF_UP); // and which of them change
+    });
+    this.socket.request(new MessageWriter(RTM.NEWLINK, 0, link).u32(IFLA.MTU, mtu).finish());
+  }
+
+  addAddress(linkIndex: number, address: Cidr4): void {
+    const address4 = header(IFADDRMSG_SIZE, (view) => {
+      view.setU8(0, AF_INET);
+      view.setU8(1, address.length);
+      view.setU32(4, linkIndex);
+    });
+    const message = new MessageWriter(RTM.NEWADDR, NLM_F_CREATE | NLM_F_EXCL, address4);
+    this.socket.request(message.ip4(IFA.LOCAL, address.ip).ip4(IFA.ADDRESS, address.ip).finish());
+  }
+
+  /** A route of global scope through the link, without a gateway. */
+  addRoute(destination: Cidr4, linkIndex: number): void {
+    const route = header(RTMSG_SIZE, (view) => {
+      view.setU8(0, AF_INET);
+      view.setU8(1, destination.length);
+      view.setU8(4, RT_TABLE_MAIN);
+      view.setU8(5, RTPROT_BOOT);
+      view.setU8(7, RTN_UNICAST);
+    });
+    const message = new MessageWriter(RTM.NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route);
+    this.socket.request(message.ip4(RTA.DST, destination.ip).u32(RTA.OIF, linkIndex).finish());
+  }
+
+  close(): void {
+    this.socket.close();
+  }
+
+  private dump(type: number, headerSize: number): Message[] {
+    const family = header(headerSize, (view) => {
+      view.setU8(0, type === RTM.GETLINK ? 0 : AF_INET);
+    });
+    const answer = this.socket.request(new MessageWriter(type, NLM_F_DUMP, family).finish());
+    return answer.map((bytes) => new Message(bytes, headerSize));
+  }
+}

@@ -1,0 +1,208 @@
+import { status } from '@grpc/grpc-js';
+import { log } from '../../log.js';
+import { Backoff } from '../../retry.js';
+import type { LeaseEvent } from '../manager.js';
+import type { EtcdClient } from './client.js';
+import { KnownLeases } from './entry.js';
+import { EtcdError } from './error.js';
+import { Outage } from './outage.js';
+import { rpc } from './proto.js';
+import type { ResponseHeader, WatchResponse } from './proto.js';
+import { WatchStream } from './watch-stream.js';
+
+/** All keys that begin with `prefix`, as etcd wants a range: from `key` up to and without `rangeEnd`. */
+export function prefixRange(prefix: string): { readonly key: Buffer; readonly rangeEnd: Buffer } {
+  const key = Buffer.from(prefix);
+  const rangeEnd = Buffer.from(key);
+  // The prefix ends with '/', so adding one never carries.
+  rangeEnd.writeUInt8((rangeEnd.at(-1) ?? 0) + 1, rangeEnd.length - 1);
+  return { key, rangeEnd };
+}
+
+/** How far the watch has come, and in which history of the store. */
+class Position {
+  private readonly clusterId: string;
+  private raftTerm: bigint;
+  /** The highest revision the store has shown, which may be ahead of our keys'. */
+  private storeRevision: bigint;
+
+  constructor(
+    header: ResponseHeader,
+    /** Everything up to and with this revision has been delivered. */
+    public delivered = BigInt(header.revision),
+  ) {
+    this.clusterId = header.cluster_id;
+    this.raftTerm = BigInt(header.raft_term);
+    this.storeRevision = BigInt(header.revision);
+  }
+
+  /**
+   * False when `header` cannot come from the same history: the store was wiped or restored, and a watch from
+   * `delivered + 1` would wait for a future that never comes. A member that lags behind looks the same; then
+   * the snapshot that follows is superfluous but right.
+   */
+  precedes(header: ResponseHeader): boolean {
+    return (
+      header.cluster_id === this.clusterId &&
+      BigInt(header.raft_term) >= this.raftTerm &&
+      BigInt(header.revision) >= this.storeRevision
+    );
+  }
+
+  see(header: ResponseHeader): void {
+    const revision = BigInt(header.revision);
+    const term = BigInt(header.raft_term);
+    if (revision > this.storeRevision) this.storeRevision = revision;
+    if (term > this.raftTerm) this.raftTerm = term;
+  }
+}
+
+/** The watch over all subnets of a network: a snapshot, then what changes, over every failure of the store. */
+export class LeaseWatch {
+  private readonly backoff = new Backoff(100, 5_000);
+  private readonly outage = new Outage('etcd');
+  private readonly known = new KnownLeases();
+  /** Null: a snapshot is due. */
+  private position: Position | null = null;
+
+  /** @param prefix of the subnet keys, with its slash at the end */
+  constructor(
+    private readonly client: EtcdClient,
+    private readonly prefix: string,
+  ) {}
+
+  /** See LeaseRegistry.watch. */
+  async *run(signal: AbortSignal): AsyncGenerator<readonly LeaseEvent[]> {
+    do {
+      try {
+        if (this.position === null) yield [await this.snapshot(signal)];
+        yield* this.follow(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof EtcdError && error.status === status.OUT_OF_RANGE) this.compacted();
+        else this.outage.begin(error);
+      }
+    } while (await this.backoff.wait(signal));
+  }
+
+  private async snapshot(signal: AbortSignal): Promise<LeaseEvent> {
+    const { key, rangeEnd } = prefixRange(this.prefix);
+    const { header, kvs } = await this.client.unary(rpc.range, { key, range_end: rangeEnd }, signal);
+    if (header === null) throw new EtcdError(status.UNKNOWN, 'etcd answered a read without a header', false);
+    this.position = new Position(header);
+    this.outage.end();
+    const leases = this.known.replace(kvs.map((kv) => [this.nameOf(kv.key), kv.value.toString()] as const));
+    return { type: 'snapshot', leases };
+  }
+
+  /** Delivers events until the watch ends; throws what ended it, or returns when a snapshot is due. */
+  private async *follow(signal: AbortSignal): AsyncGenerator<readonly LeaseEvent[]> {
+    const position = this.position;
+    if (position === null) return;
+    const range = { ...prefixRange(this.prefix), startRevision: position.delivered + 1n };
+    const stream = await WatchStream.open(this.client, range, signal);
+    try {
+      const first = await stream.next(this.client.timings.requestMs);
+      if (first?.header == null) throw stream.fail(status.DEADLINE_EXCEEDED, 'no answer to a watch request');
+      if (!first.canceled && !position.precedes(first.header)) {
+        log.warning('etcd has gone back in time (wiped or restored?); reading all leases anew');
+        this.position = null;
+        return;
+      }
+      const watchId = first.watch_id;
+      const heartbeat = new Heartbeat(stream, this.client.timings);
+      for (let response = first; ; response = await heartbeat.next()) {
+        if (response.canceled) {
+          this.canceled(stream, response);
+          return;
+        }
+        if (response === first) this.outage.end();
+        else this.backoff.reset();
+        const events = this.eventsOf(response);
+        if (events.length > 0) yield events;
+        // Advanced after the consumer has taken the events. etcd before 3.4.25 may answer a progress request
+        // (which bears no watch's id) ahead of events that are still under way, so that one moves nothing.
+        const last = response.events.at(-1)?.kv?.mod_revision;
+        if (last !== undefined) position.delivered = BigInt(last);
+        else if (response.header !== null && response.watch_id === watchId && !response.created) {
+          position.delivered = BigInt(response.header.revision);
+        }
+        if (response.header !== null) position.see(response.header);
+      }
+    } finally {
+      stream.close();
+    }
+  }
+
+  private eventsOf(response: WatchResponse): LeaseEvent[] {
+    const events: LeaseEvent[] = [];
+    for (const { type, kv } of response.events) {
+      if (kv === null) continue;
+      const name = this.nameOf(kv.key);
+      if (type === 'PUT') {
+        const lease = this.known.put(name, kv.value.toString());
+        if (lease !== null) events.push({ type: 'put', lease });
+      } else {
+        const subnet = this.known.delete(name);
+        if (subnet !== null) events.push({ type: 'delete', subnet });
+      }
+    }
+    return events;
+  }
+
+  private canceled(stream: WatchStream, response: WatchResponse): void {
+    if (response.compact_revision !== '0') {
+      this.compacted();
+      return;
+    }
+    if (response.cancel_reason.includes('permission denied')) {
+      this.client.forgetToken();
+      throw stream.fail(status.PERMISSION_DENIED, 'permission denied to watch the subnets');
+    }
+    throw stream.fail(status.UNAVAILABLE, `watch canceled: ${response.cancel_reason || 'no reason given'}`);
+  }
+
+  private compacted(): void {
+    log.info('etcd has compacted what happened meanwhile; reading all leases anew');
+    this.position = null;
+  }
+
+  private nameOf(key: Buffer): string {
+    return key.toString().slice(this.prefix.length);
+  }
+}
+
+/**
+ * Tells a quiet watch from a dead one. gRPC's keepalive notices a dead connection; this notices a live one
+ * behind which nobody is at home (a stuck member, a proxy whose upstream is gone).
+ */
+class Heartbeat {
+  /** etcd before 3.4 does not know progress requests: only one that has answered is held to it. */
+  private answers = false;
+
+  constructor(
+    private readonly stream: WatchStream,
+    private readonly timings: { readonly silenceMs: number; readonly requestMs: number },
+  ) {
+    stream.requestProgress();
+  }
+
+  async next(): Promise<WatchResponse> {
+    for (;;) {
+      const response = (await this.stream.next(this.timings.silenceMs)) ?? (await this.ask());
+      if (response !== null) {
+        this.answers ||= response.events.length === 0;
+        return response;
+      }
+    }
+  }
+
+  private async ask(): Promise<WatchResponse | null> {
+    this.stream.requestProgress();
+    const response = await this.stream.next(this.timings.requestMs);
+    if (response === null && this.answers) {
+      throw this.stream.fail(status.DEADLINE_EXCEEDED, 'the watch has gone silent');
+    }
+    return response;
+  }
+}

@@ -1,0 +1,31 @@
+import { resolve } from 'node:path';
+import type { Options } from '../flags.js';
+import { DirectoryRegistry } from './directory/registry.js';
+import { EtcdRegistry } from './etcd/registry.js';
+import { LocalManager } from './local-manager.js';
+import type { SubnetManager } from './manager.js';
+import { readPreviousSubnet } from './subnet-file.js';
+
+/**
+ * The store that the flags name: a directory where one is given, else etcd.
+ * @throws FlannelError when its settings make no sense.
+ */
+export function createSubnetManager(options: Options): SubnetManager {
+  const previous = readPreviousSubnet(options.subnetFile);
+  if (options.subnetDir !== '') {
+    return new LocalManager(new DirectoryRegistry(resolve(options.subnetDir)), 'Directory', previous);
+  }
+  return new LocalManager(openEtcd(options), 'Etcd', previous);
+}
+
+function openEtcd(options: Options): EtcdRegistry {
+  return new EtcdRegistry({
+    endpoints: options.etcdEndpoints.split(','),
+    prefix: options.etcdPrefix,
+    caFile: options.etcdCafile,
+    certFile: options.etcdCertfile,
+    keyFile: options.etcdKeyfile,
+    username: options.etcdUsername,
+    password: options.etcdPassword,
+  });
+}

@@ -1,0 +1,141 @@
+import { execFile, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { freePort } from './tcp-proxy.js';
+import { eventually } from './eventually.js';
+
+const run = promisify(execFile);
+
+/** PEM files for a server that speaks TLS, and for `etcdctl` to check it. */
+export interface EtcdTls {
+  readonly caFile: string;
+  readonly certFile: string;
+  readonly keyFile: string;
+  /** Demand a client certificate signed by the CA. */
+  readonly clientCertAuth: boolean;
+}
+
+export interface EtcdOptions {
+  readonly tls?: EtcdTls;
+  readonly args?: readonly string[];
+}
+
+/** A real etcd of one member on loopback, with a data folder of its own. */
+export class Etcd {
+  private child: ChildProcess | null = null;
+
+  private constructor(
+    private readonly folder: string,
+    readonly port: number,
+    private readonly peerPort: number,
+    private readonly options: EtcdOptions,
+  ) {}
+
+  static async start(options: EtcdOptions = {}): Promise<Etcd> {
+    const folder = await mkdtemp(join(tmpdir(), 'etcd-test-'));
+    const etcd = new Etcd(folder, await freePort(), await freePort(), options);
+    await etcd.restart();
+    return etcd;
+  }
+
+  get endpoint(): string {
+    return `${this.options.tls === undefined ? 'http' : 'https'}://127.0.0.1:${this.port}`;
+  }
+
+  /** Starts it again on the data it has. */
+  async restart(): Promise<void> {
+    const { tls, args = [] } = this.options;
+    const peer = `http://127.0.0.1:${this.peerPort}`;
+    const security =
+      tls === undefined
+        ? []
+        : [`--cert-file=${tls.certFile}`, `--key-file=${tls.keyFile}`, `--trusted-ca-file=${tls.caFile}`];
+    if (tls?.clientCertAuth === true) security.push('--client-cert-auth');
+    this.child = spawn(
+      'etcd',
+      [
+        `--data-dir=${this.folder}/data`,
+        `--listen-client-urls=${this.endpoint}`,
+        `--advertise-client-urls=${this.endpoint}`,
+        `--listen-peer-urls=${peer}`,
+        `--initial-advertise-peer-urls=${peer}`,
+        `--initial-cluster=default=${peer}`,
+        '--heartbeat-interval=20',
+        '--election-timeout=200',
+        ...security,
+        ...args,
+      ],
+      { stdio: 'ignore' },
+    );
+    process.once('exit', this.killNow);
+    await eventually(() => this.ctl('endpoint', 'health'), 15_000);
+  }
+
+  /** Runs etcdctl; its standard output. Credentials and the like come in `args`. */
+  async ctl(...args: string[]): Promise<string> {
+    const { tls } = this.options;
+    const security =
+      tls === undefined ? [] : [`--cacert=${tls.caFile}`, `--cert=${tls.certFile}`, `--key=${tls.keyFile}`];
+    const { stdout } = await run('etcdctl', [`--endpoints=${this.endpoint}`, ...security, ...args], {
+      env: { ...process.env, ETCDCTL_API: '3' },
+    });
+    return stdout;
+  }
+
+  /** The highest revision in the store. */
+  async revision(): Promise<number> {
+    const status = JSON.parse(await this.ctl('endpoint', 'status', '-w', 'json')) as [
+      { Status: { header: { revision: number } } },
+    ];
+    return status[0].Status.header.revision;
+  }
+
+  async compact(): Promise<void> {
+    await this.ctl('compaction', '--physical', String(await this.revision()));
+  }
+
+  /** Ids of all etcd leases. */
+  async leases(): Promise<string[]> {
+    const lines = (await this.ctl('lease', 'list')).trim().split('\n');
+    return lines.slice(1);
+  }
+
+  /** kill -9, or a signal of choice that ends it. */
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    const { child } = this;
+    this.child = null;
+    process.removeListener('exit', this.killNow);
+    if (child?.exitCode !== null || child.signalCode !== null) return;
+    const exited = once(child, 'exit');
+    child.kill('SIGCONT');
+    child.kill(signal);
+    await exited;
+  }
+
+  /** Freezes it: connections stay open and nobody answers. `kill` or `resume` ends that. */
+  pause(): void {
+    this.child?.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.child?.kill('SIGCONT');
+  }
+
+  /** Deletes its data; only while it does not run. */
+  async wipe(): Promise<void> {
+    await rm(join(this.folder, 'data'), { recursive: true, force: true });
+  }
+
+  async close(): Promise<void> {
+    await this.kill();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  private readonly killNow = (): void => {
+    this.child?.kill('SIGKILL');
+  };
+}

@@ -1,0 +1,207 @@
+import assert from 'node:assert/strict';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import fc from 'fast-check';
+import { FlannelError } from '../../src/errors.js';
+import { Cidr4 } from '../../src/ip.js';
+import { configureLog } from '../../src/log.js';
+import { formatSubnetFile, readPreviousSubnet, writeSubnetFile } from '../../src/subnet/subnet-file.js';
+
+const CONTENT = {
+  network: new Cidr4(0x0a050000, 16),
+  subnet: new Cidr4(0x0a054800, 24),
+  mtu: 1472,
+  ipMasq: false,
+};
+const TEXT =
+  'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.72.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n';
+
+let directory = '';
+let logged: string[] = [];
+
+before(() => {
+  directory = mkdtempSync(join(tmpdir(), 'subnet-file-'));
+});
+after(() => {
+  rmSync(directory, { recursive: true });
+});
+beforeEach(() => {
+  logged = [];
+  configureLog({ write: (line) => logged.push(line) });
+});
+afterEach(() => {
+  for (const name of readdirSync(directory)) rmSync(join(directory, name), { recursive: true });
+});
+
+describe('formatSubnetFile', () => {
+  test('the text', () => {
+    assert.equal(formatSubnetFile(CONTENT), TEXT);
+    assert.match(formatSubnetFile({ ...CONTENT, ipMasq: true }), /\nFLANNEL_IPMASQ=true\n$/);
+  });
+
+  test('the subnet is named by its first usable address, the network by its first', () => {
+    const text = formatSubnetFile({
+      ...CONTENT,
+      network: new Cidr4(0x0a050709, 16),
+      subnet: new Cidr4(0x0a0548fe, 30),
+    });
+    assert.match(text, /^FLANNEL_NETWORK=10\.5\.0\.0\/16\nFLANNEL_SUBNET=10\.5\.72\.253\/30\n/);
+  });
+});
+
+describe('writeSubnetFile', () => {
+  test('makes the directory and leaves nothing else there, whatever the umask', async () => {
+    const path = join(directory, 'run', 'flannel', 'subnet.env');
+    const umask = process.umask(0o077);
+    try {
+      await writeSubnetFile(path, CONTENT);
+    } finally {
+      process.umask(umask);
+    }
+    assert.equal(readFileSync(path, 'utf8'), TEXT);
+    assert.equal(statSync(path).mode & 0o7777, 0o644);
+    assert.deepEqual(readdirSync(join(directory, 'run', 'flannel')), ['subnet.env']);
+  });
+
+  test('the directory is open to readers under the usual umask', async () => {
+    const umask = process.umask(0o022);
+    try {
+      await writeSubnetFile(join(directory, 'new', 'subnet.env'), CONTENT);
+    } finally {
+      process.umask(umask);
+    }
+    assert.equal(statSync(join(directory, 'new')).mode & 0o777, 0o755);
+  });
+
+  test('replaces, rather than rewrites, a former file', async () => {
+    const path = join(directory, 'subnet.env');
+    writeFileSync(path, 'old');
+    chmodSync(path, 0o400);
+    const { ino } = statSync(path);
+    await writeSubnetFile(path, CONTENT);
+    assert.equal(readFileSync(path, 'utf8'), TEXT);
+    assert.notEqual(statSync(path).ino, ino);
+    assert.equal(statSync(path).mode & 0o777, 0o644);
+  });
+
+  test('a failure names the file and leaves no temporary behind', async () => {
+    const path = join(directory, 'subnet.env');
+    mkdirSync(join(path, 'in-the-way'), { recursive: true });
+    await assert.rejects(writeSubnetFile(path, CONTENT), (error: Error) => {
+      assert(error instanceof FlannelError);
+      assert(error.message.startsWith(`cannot write the subnet file ${path}: `), error.message);
+      assert.match(error.message, /--subnet-file$/);
+      return true;
+    });
+    assert.deepEqual(readdirSync(directory), ['subnet.env']);
+  });
+
+  test('a directory that cannot be made', async () => {
+    writeFileSync(join(directory, 'file'), '');
+    await assert.rejects(writeSubnetFile(join(directory, 'file', 'subnet.env'), CONTENT), FlannelError);
+  });
+});
+
+describe('readPreviousSubnet', () => {
+  function read(text: string | Buffer): string | undefined {
+    const path = join(directory, 'subnet.env');
+    writeFileSync(path, text);
+    return readPreviousSubnet(path)?.toString();
+  }
+
+  test('reads back what was written', async () => {
+    const path = join(directory, 'subnet.env');
+    await writeSubnetFile(path, CONTENT);
+    assert.equal(readPreviousSubnet(path)?.toString(), '10.5.72.0/24');
+    assert.equal(logged.length, 0);
+  });
+
+  const readable = [
+    'FLANNEL_SUBNET=10.5.72.1/24',
+    '# comment\n\nexport FLANNEL_SUBNET=10.5.72.1/24 # mine\r\n',
+    'FLANNEL_SUBNET="10.5.72.1/24"',
+    "FLANNEL_SUBNET='10.5.72.1/24' # mine",
+    'FLANNEL_SUBNET: 10.5.72.1/24',
+    '  FLANNEL_SUBNET = 10.5.72.1/24  ',
+    'FLANNEL_SUBNET=1.0.0.1/8\nFLANNEL_SUBNET=10.5.72.1/24\n#FLANNEL_SUBNET=2.0.0.1/8\n',
+    'FLANNEL_SUBNET=10.5.72.1/24,',
+    'what is this\n=\n"\nFLANNEL_SUBNET=10.5.72.1/24\n\u0000',
+  ];
+  for (const text of readable) {
+    test(`reads ${JSON.stringify(text)}`, () => {
+      assert.equal(read(text), '10.5.72.0/24');
+      assert.equal(logged.length, 0);
+    });
+  }
+
+  test('bad elements are skipped and logged', () => {
+    assert.equal(read('FLANNEL_SUBNET=bad,10.5.72.1/24,10.5.300.1/24,fd00::1/64'), '10.5.72.0/24');
+    assert.equal(logged.length, 3);
+    assert.match(
+      logged[0] ?? '',
+      /^E.*subnet-file\.ts:\d+\] FLANNEL_SUBNET in .* has "bad", expected an IPv4 CIDR; skipped\n$/,
+    );
+  });
+
+  test('none, only bad ones, or several: no previous subnet', () => {
+    for (const text of [
+      '',
+      'FLANNEL_SUBNET=',
+      'FLANNEL_MTU=1472',
+      '# FLANNEL_SUBNET=10.5.72.1/24',
+      'XFLANNEL_SUBNET=10.5.72.1/24',
+    ]) {
+      assert.equal(read(text), undefined, text);
+    }
+    assert.equal(logged.length, 0);
+    assert.equal(read('FLANNEL_SUBNET=x,y'), undefined);
+    assert.equal(read('FLANNEL_SUBNET="10.5.72.1/24'), undefined);
+    assert.equal(read('FLANNEL_SUBNET=10.5.72.1/24,10.5.73.1/24'), undefined);
+    assert.match(logged.join(''), /^W.* names 2 subnets, expected one/m);
+  });
+
+  test('a missing file is silent, an unreadable one is logged', () => {
+    assert.equal(readPreviousSubnet(join(directory, 'missing', 'subnet.env')), null);
+    assert.equal(logged.length, 0);
+    assert.equal(readPreviousSubnet(directory), null);
+    assert.equal(readPreviousSubnet('a\u0000b'), null);
+    assert.equal(logged.length, 2);
+  });
+
+  test('garbage is never an error', () => {
+    const near = fc
+      .array(
+        fc.constantFrom(
+          'FLANNEL_SUBNET',
+          '=',
+          '"',
+          "'",
+          '\\',
+          ',',
+          '10.5.72.1/24',
+          '#',
+          '\n',
+          ' ',
+          'export ',
+        ),
+      )
+      .map((parts) => parts.join(''));
+    fc.assert(
+      fc.property(fc.oneof(near, fc.uint8Array()), (content) => {
+        read(typeof content === 'string' ? content : Buffer.from(content));
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
