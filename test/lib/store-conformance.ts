@@ -92,6 +92,26 @@ function registryTests(store: () => TestStore): void {
     assert.notEqual(won[0]?.revision, first.revision);
   });
 
+  it('loses no update among rivals', async () => {
+    const subnet = subnetOf('10.5.1.0/24');
+    const counting = (n: number) => attrsOf('192.168.0.1', { backendData: String(n) });
+    await store().registry().create(subnet, counting(0), DAY_SECONDS, forever);
+    const count = async (): Promise<number> => {
+      const registry = store().registry();
+      let counted = 0;
+      for (let tries = 0; tries < 20; tries++) {
+        const [current] = await registry.list(forever);
+        assert.ok(current, 'the entry never goes missing');
+        const next = counting(Number(current.attrs.backendData) + 1);
+        if (await registry.update(subnet, next, current.revision, DAY_SECONDS, forever)) counted++;
+      }
+      return counted;
+    };
+    const counted = await Promise.all(Array.from({ length: 6 }, count));
+    const [last] = await store().registry().list(forever);
+    assert.equal(last?.attrs.backendData, String(counted.reduce((a, b) => a + b)));
+  });
+
   it('removes exactly the version that it was told', async () => {
     const registry = store().registry();
     const subnet = subnetOf('10.5.1.0/24');
@@ -116,7 +136,10 @@ function registryTests(store: () => TestStore): void {
     await store().put('10.5.3.0-24', 'not JSON');
     const lines = captureLog();
     const leases = await registry.list(forever);
-    assert.deepEqual(leases.map(({ subnet }) => formatSubnetKey(subnet)), ['10.5.1.0-24']);
+    assert.deepEqual(
+      leases.map(({ subnet }) => formatSubnetKey(subnet)),
+      ['10.5.1.0-24'],
+    );
     for (const key of ['not-a-subnet', '10.5.2.0-24', '10.5.3.0-24']) {
       assert.equal(lines.filter((line) => line.startsWith('W') && line.includes(key)).length, 1, key);
     }
@@ -144,10 +167,7 @@ function managerTests(store: () => TestStore): void {
 
   it('describes itself', () => {
     assert.equal(manager().description, 'Test Local Manager with Previous Subnet: None');
-    assert.equal(
-      manager('10.5.7.0/24').description,
-      'Test Local Manager with Previous Subnet: 10.5.7.0/24',
-    );
+    assert.equal(manager('10.5.7.0/24').description, 'Test Local Manager with Previous Subnet: 10.5.7.0/24');
   });
 
   it('gives 20 hosts 20 subnets at once', async () => {
@@ -167,7 +187,13 @@ function managerTests(store: () => TestStore): void {
       manager(null, () => 0).acquireLease(attrsOf(`192.168.0.${i + 1}`), forever),
     );
     const keys = (await Promise.all(hosts)).map(({ subnet }) => formatSubnetKey(subnet));
-    assert.deepEqual(keys.sort(), ['10.5.1.0-24', '10.5.2.0-24', '10.5.3.0-24', '10.5.4.0-24', '10.5.5.0-24']);
+    assert.deepEqual(keys.sort(), [
+      '10.5.1.0-24',
+      '10.5.2.0-24',
+      '10.5.3.0-24',
+      '10.5.4.0-24',
+      '10.5.5.0-24',
+    ]);
   });
 
   it('finds its lease again by the public IP', async () => {
@@ -258,7 +284,12 @@ function managerTests(store: () => TestStore): void {
 function watchTests(store: () => TestStore): void {
   it('begins with a snapshot and follows every change, the own lease included', async () => {
     const registry = store().registry();
-    const first = await registry.create(subnetOf('10.5.1.0/24'), attrsOf('192.168.0.1'), DAY_SECONDS, forever);
+    const first = await registry.create(
+      subnetOf('10.5.1.0/24'),
+      attrsOf('192.168.0.1'),
+      DAY_SECONDS,
+      forever,
+    );
     assert.ok(first);
     const table = new WatchTable(registry);
     await table.becomes(['10.5.1.0-24 192.168.0.1']);

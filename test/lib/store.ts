@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { Cidr4, formatIp4, parseIp4 } from '../../src/ip.js';
 import type { LeaseAttrs, LeaseSubnet } from '../../src/lease/lease.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
@@ -9,7 +10,8 @@ import { eventually } from './eventually.js';
 export const DAY_SECONDS = 86_400;
 
 /** A signal that never fires. */
-export const forever = new AbortController().signal;
+export const forever: AbortSignal = new AbortController().signal;
+setMaxListeners(0, forever);
 
 /** What a udp host at `ip` announces. */
 export function attrsOf(ip: string, more: Partial<LeaseAttrs> = {}): LeaseAttrs {
@@ -61,7 +63,8 @@ export class WatchTable {
   async becomes(rows: readonly string[], ms?: number): Promise<void> {
     const wanted = [...rows].sort().join('\n');
     await eventually(() => {
-      if (this.rows.join('\n') !== wanted) throw new Error(`expected\n${wanted}\nnot\n${this.rows.join('\n')}`);
+      if (this.rows.join('\n') !== wanted)
+        throw new Error(`expected\n${wanted}\nnot\n${this.rows.join('\n')}`);
     }, ms);
   }
 

@@ -17,6 +17,7 @@ export class TcpProxy {
   private server: Server | null = null;
   private readonly sockets = new Set<Socket>();
   private swallowing = false;
+  private fatalText: string | null = null;
   /** Connections accepted so far. */
   accepted = 0;
 
@@ -62,6 +63,11 @@ export class TcpProxy {
     for (const socket of this.sockets) this.mute(socket);
   }
 
+  /** Lets the first request that contains `text` through and swallows everything after it. */
+  swallowAnswerTo(text: string): void {
+    this.fatalText = text;
+  }
+
   async close(): Promise<void> {
     await this.cut();
   }
@@ -75,6 +81,12 @@ export class TcpProxy {
     }
     const far = connect(this.targetPort, '127.0.0.1');
     this.track(far);
+    near.on('data', (chunk: Buffer) => {
+      if (this.fatalText === null || !chunk.includes(this.fatalText)) return;
+      this.fatalText = null;
+      far.write(chunk);
+      this.swallow();
+    });
     near.pipe(far);
     far.pipe(near);
     near.on('close', () => far.destroy());

@@ -1,0 +1,105 @@
+/** A flanneld of this checkout as a child process. */
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { Host } from './topology.js';
+
+const FLANNELD = fileURLToPath(new URL('../src/main.js', import.meta.url));
+const STOP_MS = 10_000;
+
+export class Daemon {
+  /** Everything it has written to stderr. */
+  log = '';
+  private readonly changed = new Set<() => void>();
+
+  private constructor(
+    readonly host: Host,
+    readonly process: ChildProcess,
+    readonly subnetFile: string,
+  ) {
+    process.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.log += text;
+      for (const wake of this.changed) wake();
+    });
+    process.once('close', () => {
+      for (const wake of this.changed) wake();
+    });
+  }
+
+  /** Starts it on a host; `subnetFile` is where it writes its subnet. */
+  static start(host: Host, subnetFile: string, flags: readonly string[]): Daemon {
+    const args = [FLANNELD, `--subnet-file=${subnetFile}`, ...flags];
+    const child = host.spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    return new Daemon(host, child, subnetFile);
+  }
+
+  /** Exit status, or null while it runs. */
+  get exitCode(): number | null {
+    return this.process.exitCode;
+  }
+
+  /** Resolves with the match once its log matches. @throws Error with the log when it ends before or is late. */
+  async logged(pattern: RegExp, timeoutMs = 10_000): Promise<RegExpExecArray> {
+    const late = AbortSignal.timeout(timeoutMs);
+    for (;;) {
+      const match = pattern.exec(this.log);
+      if (match !== null) return match;
+      const ended = this.process.exitCode !== null || this.process.signalCode !== null;
+      if (ended || late.aborted) {
+        const what = ended ? 'ended' : `said nothing in ${timeoutMs} ms`;
+        throw new Error(`flanneld on ${this.host.name} ${what} before ${String(pattern)}:\n${this.log}`);
+      }
+      await this.next(late);
+    }
+  }
+
+  /** Resolves once it forwards packets to `peers` other hosts. */
+  async ready(peers: number): Promise<void> {
+    await this.logged(/flannel is ready/);
+    await this.logged(new RegExp(`(?:Subnet added: [^]*?){${peers}}`));
+  }
+
+  /** The value of a key of subnet.env. */
+  subnetEnv(key: string): string {
+    const match = new RegExp(`^${key}=(.*)$`, 'm').exec(readFileSync(this.subnetFile, 'utf8'));
+    if (match?.[1] === undefined) throw new Error(`${this.subnetFile} has no ${key}`);
+    return match[1];
+  }
+
+  /** The host's address on the overlay. */
+  get overlayAddress(): string {
+    return this.subnetEnv('FLANNEL_SUBNET').replace(/1\/\d+$/, '0');
+  }
+
+  /** What the dataplane counted, as told at the end. */
+  counters(): Map<string, number> {
+    const line = /Dataplane counters: (.*)/.exec(this.log)?.[1] ?? '';
+    const pairs = line.split(' ').map((pair) => pair.split('='));
+    return new Map(pairs.map(([name = '', value = '']) => [name, Number(value)]));
+  }
+
+  /** Ends it and resolves with its exit status; null where it had to be killed. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    if (this.process.exitCode === null && this.process.signalCode === null) {
+      const closed = once(this.process, 'close');
+      this.process.kill(signal);
+      const timer = setTimeout(() => this.process.kill('SIGKILL'), STOP_MS);
+      await closed;
+      clearTimeout(timer);
+    }
+    return this.process.exitCode;
+  }
+
+  private async next(late: AbortSignal): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const wake = () => {
+        this.changed.delete(wake);
+        late.removeEventListener('abort', wake);
+        resolve();
+      };
+      this.changed.add(wake);
+      late.addEventListener('abort', wake);
+    });
+  }
+}

@@ -1,0 +1,22 @@
+/** The part of raw-socket that is used here; the package ships no types. */
+declare module 'raw-socket' {
+  export interface Socket {
+    on(event: 'message', listener: (packet: Buffer, source: string) => void): this;
+    on(event: 'error', listener: (error: Error) => void): this;
+    send(
+      buffer: Buffer,
+      offset: number,
+      length: number,
+      address: string,
+      done: (error: Error | null) => void,
+    ): this;
+    close(): this;
+  }
+  const raw: {
+    readonly Protocol: { readonly ICMP: number };
+    createSocket(options: { protocol: number }): Socket;
+    createChecksum(...parts: readonly Buffer[]): number;
+    writeChecksum(buffer: Buffer, offset: number, checksum: number): Buffer;
+  };
+  export default raw;
+}

@@ -1,0 +1,275 @@
+import assert from 'node:assert/strict';
+import { execFile, spawnSync } from 'node:child_process';
+import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { promisify } from 'node:util';
+import { StoreUnavailableError, UsageError } from '../../src/errors.js';
+import { DEFAULT_TIMINGS } from '../../src/subnet/etcd/member.js';
+import { EtcdRegistry } from '../../src/subnet/etcd/registry.js';
+import type { EtcdRegistryOptions } from '../../src/subnet/etcd/registry.js';
+import { Etcd } from '../lib/etcd.js';
+import { eventually } from '../lib/eventually.js';
+import { attrsOf, captureLog, DAY_SECONDS, forever, subnetOf, WatchTable } from '../lib/store.js';
+
+const run = promisify(execFile);
+const PREFIX = '/coreos.com/network';
+const PASSWORD = 'open-sesame-4711';
+
+function open(etcd: Etcd, more: Partial<EtcdRegistryOptions> = {}): EtcdRegistry {
+  return new EtcdRegistry(
+    {
+      endpoints: [etcd.endpoint],
+      prefix: PREFIX,
+      caFile: '',
+      certFile: '',
+      keyFile: '',
+      username: '',
+      password: '',
+      ...more,
+    },
+    { ...DEFAULT_TIMINGS, requestMs: 2_000 },
+  );
+}
+
+describe('etcd: user and password', () => {
+  let etcd: Etcd;
+  const root = (...args: string[]): Promise<string> => etcd.ctl('--user', `root:${PASSWORD}`, ...args);
+  const flannel = { username: 'flannel', password: PASSWORD };
+  before(async () => {
+    etcd = await Etcd.start();
+    await etcd.ctl('user', 'add', `root:${PASSWORD}`);
+    await etcd.ctl('user', 'grant-role', 'root', 'root');
+    await etcd.ctl('user', 'add', `flannel:${PASSWORD}`);
+    await etcd.ctl('role', 'add', 'overlay');
+    await etcd.ctl('user', 'grant-role', 'flannel', 'overlay');
+  });
+  after(() => etcd.close());
+
+  it('are not needed, and do no harm, while authentication is off', async () => {
+    const registry = open(etcd, flannel);
+    assert.deepEqual(await registry.list(forever), []);
+    registry.close();
+    await etcd.ctl('auth', 'enable');
+  });
+
+  it('are asked for in words that do not give them away', async () => {
+    const lines = captureLog();
+    for (const wrong of [{}, { username: 'flannel', password: `${PASSWORD}x` }]) {
+      const registry = open(etcd, wrong);
+      const table = new WatchTable(registry);
+      await assert.rejects(registry.list(forever), (error: Error) => {
+        assert.ok(error instanceof StoreUnavailableError);
+        assert.match(error.message, /user name is empty|authentication failed/);
+        assert.ok(!String(error.stack).includes(PASSWORD));
+        return true;
+      });
+      await eventually(() => lines.length > 0);
+      await table.stop();
+      registry.close();
+    }
+    assert.ok(!lines.join('').includes(PASSWORD));
+  });
+
+  it('make a watch wait for permission, and go on when it is granted', { timeout: 40_000 }, async () => {
+    const lines = captureLog();
+    const registry = open(etcd, flannel);
+    await assert.rejects(registry.list(forever), /permission denied/);
+    const table = new WatchTable(registry);
+    await eventually(() => lines.some((line) => line.includes('permission denied')));
+    await root('role', 'grant-permission', 'overlay', '--prefix=true', 'readwrite', `${PREFIX}/`);
+    await registry.create(subnetOf('10.5.1.0/24'), attrsOf('192.168.0.1'), DAY_SECONDS, forever);
+    await table.becomes(['10.5.1.0-24 192.168.0.1']);
+    assert.equal(lines.filter((line) => line.includes('lost etcd')).length, 1);
+
+    await root('role', 'revoke-permission', 'overlay', '--prefix=true', `${PREFIX}/`);
+    const second = new WatchTable(registry);
+    await eventually(() => lines.filter((line) => line.includes('lost etcd')).length === 2);
+    await root('role', 'grant-permission', 'overlay', '--prefix=true', 'readwrite', `${PREFIX}/`);
+    await second.becomes(['10.5.1.0-24 192.168.0.1']);
+    await table.stop();
+    await second.stop();
+    registry.close();
+  });
+
+  it('give a new token when the old one is not valid any more', { timeout: 40_000 }, async () => {
+    captureLog();
+    const registry = open(etcd, flannel);
+    const table = new WatchTable(registry);
+    const lease = (await registry.list(forever))[0];
+    assert.ok(lease);
+    await etcd.kill(); // Simple tokens live in the member's memory.
+    await etcd.restart();
+    const renewed = await eventually(() =>
+      registry.update(lease.subnet, attrsOf('192.168.0.7'), lease.revision, DAY_SECONDS, forever),
+    );
+    assert.ok(renewed);
+    await table.becomes(['10.5.1.0-24 192.168.0.7']);
+    await table.stop();
+    registry.close();
+  });
+});
+
+const openssl = spawnSync('openssl', ['version']).status === 0;
+
+describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates with' }, () => {
+  let folder: string;
+  const file = (name: string): string => join(folder, name);
+
+  async function certificate(name: string, ...signing: string[]): Promise<void> {
+    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+    await run('openssl', [
+      'req', '-x509', ...key, '-days', '2', '-subj', `/CN=${name}`,
+      '-keyout', file(`${name}.key`), '-out', file(`${name}.crt`), ...signing,
+    ]); // prettier-ignore
+  }
+
+  async function signedBy(ca: string, name: string): Promise<void> {
+    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+    const request = file(`${name}.csr`);
+    await run('openssl', [
+      'req',
+      '-new',
+      ...key,
+      '-subj',
+      `/CN=${name}`,
+      '-keyout',
+      file(`${name}.key`),
+      '-out',
+      request,
+    ]);
+    await writeFile(file('ext'), 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n');
+    const authority = ['-CA', file(`${ca}.crt`), '-CAkey', file(`${ca}.key`), '-CAcreateserial'];
+    await run('openssl', [
+      ...['x509', '-req', '-in', request, '-out', file(`${name}.crt`), '-days', '2'],
+      ...[...authority, '-extfile', file('ext')],
+    ]);
+  }
+
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'etcd-tls-'));
+    await certificate('ca');
+    await certificate('other-ca');
+    await signedBy('ca', 'server');
+    await signedBy('ca', 'client');
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  const server = (clientCertAuth: boolean) => ({
+    tls: {
+      caFile: file('ca.crt'),
+      certFile: file('server.crt'),
+      keyFile: file('server.key'),
+      clientCertAuth,
+    },
+  });
+
+  it('needs no more than the CA', { timeout: 40_000 }, async () => {
+    captureLog();
+    const etcd = await Etcd.start(server(false));
+    try {
+      for (const endpoint of [etcd.endpoint, `127.0.0.1:${etcd.port}`]) {
+        const registry = open(etcd, { endpoints: [endpoint], caFile: file('ca.crt') });
+        assert.deepEqual(await registry.list(forever), []);
+        registry.close();
+      }
+      for (const caFile of ['', file('other-ca.crt')]) {
+        const registry = open(etcd, { caFile });
+        await assert.rejects(registry.list(forever), /certificate/);
+        registry.close();
+      }
+    } finally {
+      await etcd.close();
+    }
+  });
+
+  it('takes up certificates that were replaced', { timeout: 40_000 }, async () => {
+    captureLog();
+    const etcd = await Etcd.start(server(false));
+    try {
+      await copyFile(file('other-ca.crt'), file('rotated.crt'));
+      const registry = open(etcd, { caFile: file('rotated.crt') });
+      const table = new WatchTable(registry);
+      await assert.rejects(registry.list(forever), /certificate/);
+      await copyFile(file('ca.crt'), file('rotated.crt'));
+      assert.deepEqual(await eventually(() => registry.list(forever)), []);
+      await eventually(() => table.snapshots === 1);
+      await table.stop();
+      registry.close();
+    } finally {
+      await etcd.close();
+    }
+  });
+
+  it('shows the client certificate to a server that asks for it', { timeout: 40_000 }, async () => {
+    captureLog();
+    const etcd = await Etcd.start(server(true));
+    try {
+      const caFile = file('ca.crt');
+      const registry = open(etcd, { caFile, certFile: file('client.crt'), keyFile: file('client.key') });
+      assert.ok(await registry.create(subnetOf('10.5.1.0/24'), attrsOf('192.168.0.1'), DAY_SECONDS, forever));
+      registry.close();
+      const anonymous = open(etcd, { caFile });
+      await assert.rejects(anonymous.list(forever), StoreUnavailableError);
+      anonymous.close();
+    } finally {
+      await etcd.close();
+    }
+  });
+
+  it('names the flag whose file cannot be read', () => {
+    const options = { endpoints: ['https://127.0.0.1:1'], prefix: PREFIX, username: '', password: '' };
+    const missing = { ...options, caFile: file('nowhere.crt'), certFile: '', keyFile: '' };
+    assert.throws(
+      () => new EtcdRegistry(missing),
+      (error: Error) => {
+        assert.ok(error instanceof UsageError);
+        assert.match(error.message, /--etcd-cafile.*nowhere\.crt/);
+        return true;
+      },
+    );
+  });
+});
+
+describe('etcd: endpoints', () => {
+  const options = { prefix: PREFIX, caFile: '', certFile: '', keyFile: '', username: '', password: '' };
+
+  it('are taken in every form that stock flannel takes', async () => {
+    captureLog();
+    const etcd = await Etcd.start({ args: [] });
+    try {
+      for (const endpoint of [
+        `http://127.0.0.1:${etcd.port}`,
+        `127.0.0.1:${etcd.port}`,
+        `http://localhost:${etcd.port}/`,
+      ]) {
+        const registry = new EtcdRegistry({ ...options, endpoints: [endpoint] });
+        assert.deepEqual(await registry.list(forever), [], endpoint);
+        registry.close();
+      }
+    } finally {
+      await etcd.close();
+    }
+  });
+
+  it('are refused when they are none, without repeating what may be secret', () => {
+    for (const endpoints of [
+      [],
+      [''],
+      ['ftp://u:secret@x:1'],
+      ['http://'],
+      ['http://a:b:c'],
+      ['http://[::1'],
+    ]) {
+      assert.throws(
+        () => new EtcdRegistry({ ...options, endpoints }),
+        (error: Error) => {
+          assert.ok(error instanceof UsageError);
+          assert.ok(!error.message.includes('secret'));
+          return true;
+        },
+      );
+    }
+  });
+});
