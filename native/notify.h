@@ -5,7 +5,8 @@
 
 namespace flannel {
 
-/// Sends `state` to the socket that NOTIFY_SOCKET names. False when there is none. Throws SystemError.
+/// Sends `state` to the socket that NOTIFY_SOCKET names. False when there is none. Throws
+/// SystemError.
 bool notify_service_manager(const std::string& state);
 
 }  // namespace flannel

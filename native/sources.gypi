@@ -22,6 +22,7 @@
       "test/icmp_test.cc",
       "test/netlink_test.cc",
       "test/snapshot_test.cc",
+      "test/tiers_test.cc",
       "test/udp_test.cc"
     ],
     "bench_source_files": ["bench/fib_bench.cc"]

@@ -181,7 +181,9 @@ size_t threads() {
 }
 
 TEST(DataplaneLifecycle, LeavesNoThreadAndNoDescriptor) {
-  Node(true, true).dataplane().start();  // a sanitizer's runtime starts threads of its own with the first one
+  Node(true, true)
+      .dataplane()
+      .start();  // a sanitizer's runtime starts threads of its own with the first one
   const size_t descriptors = open_descriptors();
   const size_t before = threads();
   for (int i = 0; i < 50; i++) {

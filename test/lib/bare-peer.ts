@@ -1,0 +1,36 @@
+/**
+ * A peer without a flanneld: `node bare-peer.js FILE` binds port 8285, sends the datagrams of the script in the file
+ * and prints what came back. Both are JSON, bytes in hexadecimal.
+ */
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+
+export interface PeerScript {
+  readonly to: string;
+  readonly send: readonly string[];
+  /** How many datagrams to wait for. */
+  readonly expect: number;
+}
+
+export interface PeerReport {
+  readonly received: { readonly from: string; readonly bytes: string }[];
+}
+
+const PORT = 8285;
+const WAIT_MS = 5000;
+
+const script = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as PeerScript;
+const report: PeerReport = { received: [] };
+const socket = createSocket('udp4');
+socket.bind(PORT);
+await once(socket, 'listening');
+const late = setTimeout(() => socket.close(), WAIT_MS);
+socket.on('message', (bytes, { address, port }) => {
+  report.received.push({ from: `${address}:${port}`, bytes: bytes.toString('hex') });
+  if (report.received.length === script.expect) socket.close();
+});
+for (const bytes of script.send) socket.send(Buffer.from(bytes, 'hex'), PORT, script.to);
+await once(socket, 'close');
+clearTimeout(late);
+process.stdout.write(JSON.stringify(report));

@@ -1,0 +1,84 @@
+/** Hosts with daemons for the tests: made by the first test that needs them, gone after the last. */
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Daemon } from '../../bench/daemon.js';
+import type { Host } from '../../bench/topology.js';
+import { Topology } from '../../bench/topology.js';
+
+export const CONFIG = { Network: '10.244.0.0/16', Backend: { Type: 'udp' } };
+
+/** A topology with a directory store, and daemons that are ended before it goes. */
+export class TestNetwork {
+  private readonly daemons: Daemon[] = [];
+
+  private constructor(
+    readonly topology: Topology,
+    /** A folder that goes with the network. */
+    readonly folder: string,
+  ) {}
+
+  static async create(hosts: number, { mtu = 1500, config = CONFIG as object } = {}): Promise<TestNetwork> {
+    const folder = await mkdtemp(join(tmpdir(), 'flannel-test-'));
+    const network = new TestNetwork(await Topology.create(hosts, mtu), folder);
+    await mkdir(join(network.store, 'subnets'), { recursive: true });
+    await writeFile(join(network.store, 'config'), JSON.stringify(config));
+    return network;
+  }
+
+  /** The directory store. */
+  get store(): string {
+    return join(this.folder, 'store');
+  }
+
+  host(number: number): Host {
+    const host = this.topology.hosts[number - 1];
+    if (host === undefined) throw new Error(`there is no host ${number}`);
+    return host;
+  }
+
+  /** Starts a daemon on host `number`; over the directory store unless the flags name another. */
+  start(number: number, ...flags: readonly string[]): Daemon {
+    const host = this.host(number);
+    const store = flags.some((flag) => flag.startsWith('--etcd-')) ? [] : [`--subnet-dir=${this.store}`];
+    const daemon = Daemon.start(host, join(this.folder, `${host.name}.env`), [...store, ...flags]);
+    this.daemons.push(daemon);
+    return daemon;
+  }
+
+  /** Starts one daemon a host with these flags and waits until each knows all others. */
+  async startAll(...flags: readonly string[]): Promise<Daemon[]> {
+    const daemons = this.topology.hosts.map((_, i) => this.start(i + 1, ...flags));
+    await Promise.all(daemons.map((daemon) => daemon.ready(daemons.length - 1)));
+    return daemons;
+  }
+
+  async stopAll(): Promise<void> {
+    await Promise.all(this.daemons.splice(0).map((daemon) => daemon.stop()));
+  }
+
+  async close(): Promise<void> {
+    await this.stopAll();
+    await this.topology.close();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** What a daemon may leave behind on a host: TUN devices and routes through them. */
+export async function leftovers(host: Host): Promise<string> {
+  const links = await host.ip('-o', 'link', 'show', 'type', 'tun');
+  const routes = await host.ip('route', 'show', 'table', 'all');
+  return links + routes.split('\n').filter((line) => line.includes('flannel')).join('\n');
+}
+
+/** in - out - drops of one direction: 0 once everything that came in has its outcome. */
+export function unaccounted(counters: ReadonlyMap<string, number>, direction: 'encap' | 'decap'): number {
+  let balance = 0;
+  for (const [name, count] of counters) {
+    if (!name.startsWith(direction) || INFO.test(name)) continue;
+    balance += name.endsWith('_packets_in') ? count : -count;
+  }
+  return balance;
+}
+
+const INFO = /_(?:bytes|calls|blocked|read_errors|receive_errors|icmp_\w+)$/;
