@@ -11,6 +11,7 @@ const STOP_MS = 10_000;
 export class Daemon {
   /** Everything it has written to stderr. */
   log = '';
+  private closed = false;
   private readonly changed = new Set<() => void>();
 
   private constructor(
@@ -23,14 +24,23 @@ export class Daemon {
       for (const wake of this.changed) wake();
     });
     process.once('close', () => {
+      this.closed = true;
       for (const wake of this.changed) wake();
     });
   }
 
-  /** Starts it on a host; `subnetFile` is where it writes its subnet. */
-  static start(host: Host, subnetFile: string, flags: readonly string[]): Daemon {
-    const args = [FLANNELD, `--subnet-file=${subnetFile}`, ...flags];
-    const child = host.spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  /**
+   * Starts it on a host; `subnetFile` is where it writes its subnet. `wrapper` is a command that runs the one
+   * given behind it, such as setpriv.
+   */
+  static start(
+    host: Host,
+    subnetFile: string,
+    flags: readonly string[],
+    wrapper: readonly string[] = [],
+  ): Daemon {
+    const command = [...wrapper, process.execPath, FLANNELD, `--subnet-file=${subnetFile}`, ...flags];
+    const child = host.spawn(command[0] ?? '', command.slice(1), { stdio: ['ignore', 'ignore', 'pipe'] });
     return new Daemon(host, child, subnetFile);
   }
 
@@ -45,9 +55,8 @@ export class Daemon {
     for (;;) {
       const match = pattern.exec(this.log);
       if (match !== null) return match;
-      const ended = this.process.exitCode !== null || this.process.signalCode !== null;
-      if (ended || late.aborted) {
-        const what = ended ? 'ended' : `said nothing in ${timeoutMs} ms`;
+      if (this.closed || late.aborted) {
+        const what = this.closed ? 'ended' : `said nothing in ${timeoutMs} ms`;
         throw new Error(`flanneld on ${this.host.name} ${what} before ${String(pattern)}:\n${this.log}`);
       }
       await this.next(late);
@@ -79,13 +88,17 @@ export class Daemon {
     return new Map(pairs.map(([name = '', value = '']) => [name, Number(value)]));
   }
 
+  /** Resolves once it has ended and its log is complete. */
+  async ended(): Promise<void> {
+    if (!this.closed) await once(this.process, 'close');
+  }
+
   /** Ends it and resolves with its exit status; null where it had to be killed. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
-    if (this.process.exitCode === null && this.process.signalCode === null) {
-      const closed = once(this.process, 'close');
+    if (!this.closed) {
       this.process.kill(signal);
       const timer = setTimeout(() => this.process.kill('SIGKILL'), STOP_MS);
-      await closed;
+      await this.ended();
       clearTimeout(timer);
     }
     return this.process.exitCode;

@@ -1,5 +1,5 @@
 /** Hosts with daemons for the tests: made by the first test that needs them, gone after the last. */
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Daemon } from '../../bench/daemon.js';
@@ -51,6 +51,12 @@ export class TestNetwork {
     const daemons = this.topology.hosts.map((_, i) => this.start(i + 1, ...flags));
     await Promise.all(daemons.map((daemon) => daemon.ready(daemons.length - 1)));
     return daemons;
+  }
+
+  /** Forgets all leases, as a store that was wiped. */
+  async emptyStore(): Promise<void> {
+    const subnets = join(this.store, 'subnets');
+    for (const name of await readdir(subnets)) await rm(join(subnets, name), { recursive: true });
   }
 
   async stopAll(): Promise<void> {
