@@ -95,11 +95,13 @@ int Dataplane::failure() const noexcept {
 void Dataplane::close() noexcept {
   if (state_ == State::closed) return;
   state_ = State::closed;
-  for (auto& worker : workers_) worker->stop();
+  // Not left to the destructor: a garbage collector may take its time. Only the counters stay.
+  workers_.clear();
   for (auto& lane : lanes_) {
     lane->encap->abandon();
-    lane->queue.udp.reset();
-    lane->queue.tun.reset();
+    lane->encap.reset();
+    lane->decap.reset();
+    lane->queue = {};
   }
   icmp_.reset();
 }

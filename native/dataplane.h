@@ -57,7 +57,7 @@ class Dataplane {
   [[nodiscard]] size_t routes() const noexcept;
   /// The sum over all workers.
   [[nodiscard]] std::array<uint64_t, kCounterCount> counters() const noexcept;
-  /// The errno that ended a worker's direction, or 0.
+  /// The errno that ended a worker's direction, or 0; 0 again once closed.
   [[nodiscard]] int failure() const noexcept;
   /// Joins the threads, then closes the descriptors; the device goes with the last of them.
   /// Idempotent.

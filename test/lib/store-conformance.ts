@@ -6,7 +6,7 @@ import { Cidr4 } from '../../src/ip.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
 import { LocalManager } from '../../src/subnet/local-manager.js';
 import type { LeaseRegistry } from '../../src/subnet/registry.js';
-import { attrsOf, captureLog, DAY_SECONDS, forever, subnetOf, WatchTable } from './store.js';
+import { attrsOf, captureLog, DAY_SECONDS, forever, stopWatches, subnetOf, WatchTable } from './store.js';
 
 /** An empty store of its own for each test, and ways into it that bypass the registry. */
 export interface TestStore {
@@ -42,6 +42,7 @@ function withStore(open: () => Promise<TestStore>): () => TestStore {
     store = await open();
   });
   afterEach(async () => {
+    await stopWatches();
     await store?.close();
     store = null;
   });

@@ -40,6 +40,13 @@ export function captureLog(): string[] {
   return lines;
 }
 
+const running = new Set<WatchTable>();
+
+/** Ends the watches that a test has left running, which failed ones do. */
+export async function stopWatches(): Promise<void> {
+  await Promise.all([...running].map((table) => table.stop()));
+}
+
 /** A consumer of a watch: `<subnet key> <public IP>` of each lease, as events leave them. */
 export class WatchTable {
   readonly batches: (readonly LeaseEvent[])[] = [];
@@ -49,6 +56,7 @@ export class WatchTable {
 
   constructor(registry: LeaseRegistry) {
     this.ended = this.consume(registry);
+    running.add(this);
   }
 
   get rows(): string[] {
@@ -70,6 +78,7 @@ export class WatchTable {
 
   /** Ends the watch; rejects when it failed or does not end. */
   async stop(): Promise<void> {
+    running.delete(this);
     this.controller.abort();
     await this.ended;
   }

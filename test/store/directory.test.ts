@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import {
   chmod,
   link,
@@ -16,6 +16,7 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { after, afterEach, beforeEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -25,7 +26,15 @@ import { DirectoryRegistry } from '../../src/subnet/directory/registry.js';
 import { LocalManager } from '../../src/subnet/local-manager.js';
 import { conformance } from '../lib/store-conformance.js';
 import type { TestStore } from '../lib/store-conformance.js';
-import { attrsOf, captureLog, DAY_SECONDS, forever, subnetOf, WatchTable } from '../lib/store.js';
+import {
+  attrsOf,
+  captureLog,
+  DAY_SECONDS,
+  forever,
+  stopWatches,
+  subnetOf,
+  WatchTable,
+} from '../lib/store.js';
 
 const run = promisify(execFile);
 const VALUE = '{"PublicIP":"192.168.0.1","PublicIPv6":null}';
@@ -45,6 +54,28 @@ async function put(dir: string, name: string, value: string, reservation = false
 async function age(path: string, seconds: number): Promise<void> {
   const then = Date.now() / 1000 - seconds;
   await utimes(path, then, then);
+}
+
+/** Has processes take the entries, all at once; the revisions that each of them got. */
+async function race(dir: string, processes: number, cidrs: readonly string[]): Promise<string[][]> {
+  const script = fileURLToPath(new URL('../lib/directory-racer.js', import.meta.url));
+  const racers = Array.from({ length: processes }, (_, i) => {
+    // Each in another order, so that no one wins all by being first.
+    const order = [...cidrs.slice(i), ...cidrs.slice(0, i)];
+    const child = spawn(process.execPath, [script, dir, `192.168.1.${i + 1}`, ...order], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    return { child, lines: createInterface(child.stdout)[Symbol.asyncIterator]() };
+  });
+  for (const { lines } of racers) assert.equal((await lines.next()).value, 'ready');
+  for (const { child } of racers) child.stdin.end('go');
+  return Promise.all(racers.map(({ lines }) => collect(lines)));
+}
+
+async function collect(lines: AsyncIterableIterator<string>): Promise<string[]> {
+  const all: string[] = [];
+  for await (const line of lines) all.push(line);
+  return all;
 }
 
 conformance('directory', async () => {
@@ -75,7 +106,10 @@ describe('directory', () => {
     subnets = join(dir, 'subnets');
     registry = new DirectoryRegistry(dir);
   });
-  afterEach(() => rm(join(dir, '../..'), { recursive: true, force: true }));
+  afterEach(async () => {
+    await stopWatches();
+    await rm(join(dir, '../..'), { recursive: true, force: true });
+  });
 
   const keys = async (): Promise<string[]> =>
     (await registry.list(forever)).map(({ subnet }) => formatSubnetKey(subnet));
@@ -176,18 +210,12 @@ describe('directory', () => {
       await put(dir, name, VALUE);
       await age(join(subnets, name), DAY_SECONDS + 5);
     }
-    const racer = fileURLToPath(new URL('../lib/directory-racer.js', import.meta.url));
-    const start = String(Date.now() + 700);
-    const outputs = await Promise.all(
-      Array.from({ length: 8 }, (_, i) =>
-        run(process.execPath, [racer, dir, `192.168.1.${i + 1}`, start, ...rounds]),
-      ),
-    );
-    const won = outputs.flatMap(({ stdout }) => stdout.trim().split('\n').filter(Boolean)).sort();
+    const outputs = await race(dir, 8, rounds);
+    const won = outputs.flat().sort();
     const stored = (await registry.list(forever)).map(({ revision }) => revision).sort();
     assert.equal(won.length, rounds.length, 'each entry has one new owner');
     assert.deepEqual(won, stored, 'and it is the one whose entry stands');
-    assert.ok(outputs.filter(({ stdout }) => stdout !== '').length > 1, 'they did compete');
+    assert.ok(outputs.filter((revisions) => revisions.length > 0).length > 1, 'they did compete');
   });
 
   it('does not let an owner renew what another has taken over', async () => {

@@ -3,7 +3,7 @@ import { execFile, spawnSync } from 'node:child_process';
 import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, afterEach, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { StoreUnavailableError, UsageError } from '../../src/errors.js';
 import { DEFAULT_TIMINGS } from '../../src/subnet/etcd/member.js';
@@ -11,14 +11,28 @@ import { EtcdRegistry } from '../../src/subnet/etcd/registry.js';
 import type { EtcdRegistryOptions } from '../../src/subnet/etcd/registry.js';
 import { Etcd } from '../lib/etcd.js';
 import { eventually } from '../lib/eventually.js';
-import { attrsOf, captureLog, DAY_SECONDS, forever, subnetOf, WatchTable } from '../lib/store.js';
+import {
+  attrsOf,
+  captureLog,
+  DAY_SECONDS,
+  forever,
+  stopWatches,
+  subnetOf,
+  WatchTable,
+} from '../lib/store.js';
 
 const run = promisify(execFile);
 const PREFIX = '/coreos.com/network';
 const PASSWORD = 'open-sesame-4711';
 
+const opened: EtcdRegistry[] = [];
+afterEach(async () => {
+  await stopWatches();
+  for (const registry of opened.splice(0)) registry.close();
+});
+
 function open(etcd: Etcd, more: Partial<EtcdRegistryOptions> = {}): EtcdRegistry {
-  return new EtcdRegistry(
+  const registry = new EtcdRegistry(
     {
       endpoints: [etcd.endpoint],
       prefix: PREFIX,
@@ -31,6 +45,8 @@ function open(etcd: Etcd, more: Partial<EtcdRegistryOptions> = {}): EtcdRegistry
     },
     { ...DEFAULT_TIMINGS, requestMs: 2_000 },
   );
+  opened.push(registry);
+  return registry;
 }
 
 describe('etcd: user and password', () => {
@@ -50,7 +66,6 @@ describe('etcd: user and password', () => {
   it('are not needed, and do no harm, while authentication is off', async () => {
     const registry = open(etcd, flannel);
     assert.deepEqual(await registry.list(forever), []);
-    registry.close();
     await etcd.ctl('auth', 'enable');
   });
 
@@ -66,8 +81,6 @@ describe('etcd: user and password', () => {
         return true;
       });
       await eventually(() => lines.length > 0);
-      await table.stop();
-      registry.close();
     }
     assert.ok(!lines.join('').includes(PASSWORD));
   });
@@ -88,9 +101,6 @@ describe('etcd: user and password', () => {
     await eventually(() => lines.filter((line) => line.includes('lost etcd')).length === 2);
     await root('role', 'grant-permission', 'overlay', '--prefix=true', 'readwrite', `${PREFIX}/`);
     await second.becomes(['10.5.1.0-24 192.168.0.1']);
-    await table.stop();
-    await second.stop();
-    registry.close();
   });
 
   it('give a new token when the old one is not valid any more', { timeout: 40_000 }, async () => {
@@ -106,8 +116,6 @@ describe('etcd: user and password', () => {
     );
     assert.ok(renewed);
     await table.becomes(['10.5.1.0-24 192.168.0.7']);
-    await table.stop();
-    registry.close();
   });
 });
 
@@ -172,12 +180,10 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
       for (const endpoint of [etcd.endpoint, `127.0.0.1:${etcd.port}`]) {
         const registry = open(etcd, { endpoints: [endpoint], caFile: file('ca.crt') });
         assert.deepEqual(await registry.list(forever), []);
-        registry.close();
       }
       for (const caFile of ['', file('other-ca.crt')]) {
         const registry = open(etcd, { caFile });
         await assert.rejects(registry.list(forever), /certificate/);
-        registry.close();
       }
     } finally {
       await etcd.close();
@@ -195,8 +201,6 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
       await copyFile(file('ca.crt'), file('rotated.crt'));
       assert.deepEqual(await eventually(() => registry.list(forever)), []);
       await eventually(() => table.snapshots === 1);
-      await table.stop();
-      registry.close();
     } finally {
       await etcd.close();
     }
@@ -209,10 +213,8 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
       const caFile = file('ca.crt');
       const registry = open(etcd, { caFile, certFile: file('client.crt'), keyFile: file('client.key') });
       assert.ok(await registry.create(subnetOf('10.5.1.0/24'), attrsOf('192.168.0.1'), DAY_SECONDS, forever));
-      registry.close();
       const anonymous = open(etcd, { caFile });
       await assert.rejects(anonymous.list(forever), StoreUnavailableError);
-      anonymous.close();
     } finally {
       await etcd.close();
     }

@@ -7,7 +7,15 @@ import type { EtcdTimings } from '../../src/subnet/etcd/member.js';
 import { EtcdRegistry } from '../../src/subnet/etcd/registry.js';
 import { Etcd } from '../lib/etcd.js';
 import { eventually } from '../lib/eventually.js';
-import { attrsOf, captureLog, DAY_SECONDS, forever, subnetOf, WatchTable } from '../lib/store.js';
+import {
+  attrsOf,
+  captureLog,
+  DAY_SECONDS,
+  forever,
+  stopWatches,
+  subnetOf,
+  WatchTable,
+} from '../lib/store.js';
 import { freePort, TcpProxy } from '../lib/tcp-proxy.js';
 
 const PREFIX = '/coreos.com/network';
@@ -26,6 +34,7 @@ beforeEach(async () => {
   proxy = await TcpProxy.to(etcd.port);
 });
 afterEach(async () => {
+  await stopWatches();
   for (const close of closers.splice(0).reverse()) await close();
   await proxy.close();
   await etcd.ctl('del', '--prefix', PREFIX);
@@ -40,12 +49,6 @@ function open(endpoints: string[], timings: Partial<EtcdTimings> = {}): EtcdRegi
     registry.close();
   });
   return registry;
-}
-
-function watching(registry: EtcdRegistry): WatchTable {
-  const table = new WatchTable(registry);
-  closers.push(() => table.stop());
-  return table;
 }
 
 /** Puts hosts `from` … `to`; their rows in a table. */
@@ -69,7 +72,7 @@ function logged(text: string): number {
 describe('etcd: the watch', () => {
   it('goes on after kill -9 and restart', { timeout: 60_000 }, async () => {
     const rows = await putHosts(1, 3);
-    const table = watching(open([etcd.endpoint]));
+    const table = new WatchTable(open([etcd.endpoint]));
     await table.becomes(rows);
     await etcd.kill();
     await eventually(() => logged('lost etcd') === 1);
@@ -84,7 +87,7 @@ describe('etcd: the watch', () => {
 
   it('reads everything anew after a compaction it slept through', async () => {
     const rows = await putHosts(1, 3);
-    const table = watching(open([proxy.endpoint]));
+    const table = new WatchTable(open([proxy.endpoint]));
     await table.becomes(rows);
     await proxy.cut();
     await etcd.ctl('del', `${PREFIX}/subnets/10.5.2.0-24`);
@@ -99,7 +102,7 @@ describe('etcd: the watch', () => {
   });
 
   it('misses nothing that happens while the connection is cut, however often', async () => {
-    const table = watching(open([proxy.endpoint]));
+    const table = new WatchTable(open([proxy.endpoint]));
     let rows: string[] = [];
     for (let n = 1; n <= 8; n++) {
       await proxy.cut();
@@ -116,7 +119,7 @@ describe('etcd: the watch', () => {
     async () => {
       await putHosts(1, 9);
       await putHosts(1, 9);
-      const table = watching(open([etcd.endpoint]));
+      const table = new WatchTable(open([etcd.endpoint]));
       await eventually(() => table.rows.length === 9);
       await etcd.kill();
       await etcd.wipe();
@@ -136,7 +139,7 @@ describe('etcd: the watch', () => {
       requestMs: 1_000,
     });
     const rows = await putHosts(1);
-    const table = watching(registry);
+    const table = new WatchTable(registry);
     await table.becomes(rows);
     proxy.swallow();
     await eventually(() => logged('lost etcd') === 1, 15_000);
@@ -146,7 +149,7 @@ describe('etcd: the watch', () => {
   });
 
   it('notices a store that has stopped talking', { timeout: 60_000 }, async () => {
-    const table = watching(open([etcd.endpoint], { silenceMs: 300, requestMs: 500 }));
+    const table = new WatchTable(open([etcd.endpoint], { silenceMs: 300, requestMs: 500 }));
     const rows = await putHosts(1);
     await table.becomes(rows);
     await delay(2_000); // Quiet, but alive: asked several times, it keeps its watch.
@@ -160,7 +163,7 @@ describe('etcd: the watch', () => {
   it('does not run hot while nobody answers', { timeout: 60_000 }, async () => {
     const dead = await TcpProxy.to(await freePort());
     closers.push(() => dead.close());
-    const table = watching(open([dead.endpoint]));
+    const table = new WatchTable(open([dead.endpoint]));
     const before = process.cpuUsage();
     await delay(3_000); // The measurement.
     const { user, system } = process.cpuUsage(before);
@@ -189,7 +192,7 @@ describe('etcd: requests', () => {
   it('go to the endpoint that answers', async () => {
     const refusing = `http://127.0.0.1:${await freePort()}`;
     const registry = open([refusing, proxy.endpoint, etcd.endpoint], { requestMs: 1_000 });
-    const table = watching(registry);
+    const table = new WatchTable(registry);
     const rows = await putHosts(1);
     await table.becomes(rows);
     assert.equal((await registry.list(forever)).length, 1);

@@ -1,0 +1,117 @@
+/**
+ * `node open-and-close.js CYCLES`: opens, runs and closes dataplanes under traffic from outside, then ends worker
+ * threads that own a running one. Prints what was left over, as JSON.
+ */
+import { readdirSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { isMainThread, parentPort, Worker } from 'node:worker_threads';
+import { counters, Dataplane } from '../../src/dataplane.js';
+import { Cidr4 } from '../../src/ip.js';
+import { Rtnetlink } from '../../src/netlink/rtnetlink.js';
+
+/** Numbers of things that this process holds. */
+export interface Holdings {
+  readonly descriptors: number;
+  readonly threads: number;
+  readonly tunLinks: number;
+  readonly overlayRoutes: number;
+}
+
+export interface Leftovers {
+  readonly before: Holdings;
+  readonly afterCycles: Holdings;
+  readonly afterTerminate: Holdings;
+  /** Packets moved in all cycles together, each direction. */
+  readonly moved: readonly [number, number];
+}
+
+const LOCAL = 0xc0a84d01; // 192.168.77.1
+const TUNNEL = new Cidr4(0x0af42100, 32); // 10.244.33.0
+const OVERLAY = new Cidr4(0x0af40000, 16);
+const TERMINATED_WORKERS = 20;
+
+function openDataplane(split: boolean): Dataplane {
+  const dataplane = new Dataplane({
+    tunName: 'flannel%d',
+    tier: 'batch',
+    threads: split ? 'split' : 'single',
+    queues: split ? 2 : 1,
+    bindAddress: LOCAL,
+    port: 8285,
+    receiveBuffer: 0,
+    tunnelAddress: TUNNEL.ip,
+  });
+  const netlink = new Rtnetlink();
+  const link = netlink.links().find(({ name }) => name === dataplane.tunName);
+  if (link === undefined) throw new Error('the device is not there');
+  netlink.addAddress(link.index, TUNNEL);
+  netlink.bringUp(link.index, 1472);
+  netlink.addRoute(OVERLAY, link.index);
+  netlink.close();
+  dataplane.setRoutes([{ destination: new Cidr4(0x0af4c800, 24), address: LOCAL, port: 8285 }]);
+  dataplane.start();
+  return dataplane;
+}
+
+function moved(dataplane: Dataplane): [number, number] {
+  const values = dataplane.stats().counters;
+  const of = (wanted: string) => values[counters.findIndex(({ name }) => name === wanted)] ?? 0;
+  return [of('encap_packets_in'), of('decap_packets_in')];
+}
+
+function holdings(): Holdings {
+  const netlink = new Rtnetlink();
+  const links = netlink.links().filter(({ name }) => name.startsWith('flannel'));
+  const routes = netlink.routes().filter(({ destination }) => destination === OVERLAY.ip);
+  netlink.close();
+  return {
+    descriptors: readdirSync('/proc/self/fd').length,
+    threads: readdirSync('/proc/self/task').length,
+    tunLinks: links.length,
+    overlayRoutes: routes.length,
+  };
+}
+
+async function cycle(split: boolean): Promise<[number, number]> {
+  const dataplane = openDataplane(split);
+  const deadline = Date.now() + 5000;
+  let counts = moved(dataplane);
+  while (Math.min(...counts) === 0 && Date.now() < deadline) {
+    await delay(1);
+    counts = moved(dataplane);
+  }
+  dataplane.close();
+  return counts;
+}
+
+async function terminateOne(): Promise<void> {
+  const worker = new Worker(fileURLToPath(import.meta.url));
+  await new Promise((resolve, reject) => {
+    worker.once('message', resolve);
+    worker.once('error', reject);
+  });
+  await worker.terminate();
+}
+
+if (isMainThread) {
+  // Both once beforehand: the runtime keeps some threads and descriptors from the first use on.
+  await cycle(true);
+  await terminateOne();
+  const before = holdings();
+  const sums: [number, number] = [0, 0];
+  for (let i = 0; i < Number(process.argv[2]); i++) {
+    const [encap, decap] = await cycle(i % 2 === 0);
+    if (encap === 0 || decap === 0) throw new Error(`no traffic in cycle ${i}`);
+    sums[0] += encap;
+    sums[1] += decap;
+  }
+  const afterCycles = holdings();
+  for (let i = 0; i < TERMINATED_WORKERS; i++) await terminateOne();
+  const report: Leftovers = { before, afterCycles, afterTerminate: holdings(), moved: sums };
+  process.stdout.write(JSON.stringify(report));
+} else {
+  openDataplane(true);
+  parentPort?.postMessage('running');
+  setInterval(() => undefined, 1000);
+}
