@@ -71,7 +71,9 @@ async function demo(folder: string, storeName: 'directory' | 'etcd'): Promise<nu
     step('stopping the daemons');
     const statuses = await Promise.all(daemons.map((daemon) => daemon.stop()));
     report(results, daemons);
-    return results.every(({ problem }) => problem === null) && statuses.every((status) => status === 0) ? 0 : 1;
+    return results.every(({ problem }) => problem === null) && statuses.every((status) => status === 0)
+      ? 0
+      : 1;
   } finally {
     await Promise.all(daemons.map((daemon) => daemon.stop()));
     await store.close();
@@ -132,7 +134,9 @@ function report(results: readonly PairResult[], daemons: readonly Daemon[]): voi
   const counters = daemons.map((daemon) => {
     const counts = daemon.counters();
     const of = (name: string) => String(counts.get(name) ?? '–');
-    const drops = [...counts].filter(([name, count]) => count > 0 && !/_in$|_out$|bytes|calls|blocked|icmp/.test(name));
+    const drops = [...counts].filter(
+      ([name, count]) => count > 0 && !/_in$|_out$|bytes|calls|blocked|icmp/.test(name),
+    );
     return [
       daemon.host.name,
       of('encap_packets_in'),
@@ -147,7 +151,9 @@ function report(results: readonly PairResult[], daemons: readonly Daemon[]): voi
   print('');
   print(formatTable(['counters', 'encap in', 'encap out', 'decap in', 'decap out', 'drops'], counters));
   print('');
-  print('TCP payload was hashed at both ends. encap_bad_version counts the IPv6 chatter of the kernel itself.');
+  print(
+    'TCP payload was hashed at both ends. encap_bad_version counts the IPv6 chatter of the kernel itself.',
+  );
 }
 
 let asked: NodeJS.Signals | null = null;

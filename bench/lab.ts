@@ -23,10 +23,14 @@ export function inLab(): boolean {
  */
 export async function runInLab(command: string, args: readonly string[]): Promise<number> {
   const inner = dyingWithParent(command, args);
-  const child = spawn('unshare', [...namespaceFlags(), '--', ...flat(dyingWithParent('sh', ['-c', ENTER, 'sh', ...flat(inner)]))], {
-    stdio: 'inherit',
-    env: { ...process.env, [MARK]: '1' },
-  });
+  const child = spawn(
+    'unshare',
+    [...namespaceFlags(), '--', ...flat(dyingWithParent('sh', ['-c', ENTER, 'sh', ...flat(inner)]))],
+    {
+      stdio: 'inherit',
+      env: { ...process.env, [MARK]: '1' },
+    },
+  );
   const ignore = () => undefined;
   const passOn = () => child.kill('SIGTERM');
   process.on('SIGINT', ignore);

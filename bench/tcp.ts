@@ -63,5 +63,6 @@ async function source(address: string, port: number, limit: string, amount: numb
 }
 
 const [role = '', address = '', port = '0', limit = '--seconds', amount = '1'] = process.argv.slice(2);
-const figures = role === 'sink' ? await sink(address) : await source(address, Number(port), limit, Number(amount));
+const figures =
+  role === 'sink' ? await sink(address) : await source(address, Number(port), limit, Number(amount));
 process.stdout.write(`${JSON.stringify(figures)}\n`);

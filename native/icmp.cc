@@ -10,6 +10,7 @@ namespace flannel {
 namespace {
 
 constexpr size_t kIcmpHeader = 8;
+constexpr size_t kHeaders = Ipv4Packet::kMinHeader + kIcmpHeader;
 constexpr uint8_t kProtocolIcmp = 1;
 constexpr uint8_t kInternetworkControl = 0xc0;  // TOS, RFC 1812 section 4.3.2.5
 constexpr uint8_t kTtl = 64;
@@ -63,7 +64,6 @@ uint64_t now_nanos() noexcept {
 std::span<const uint8_t> build_icmp_error(IcmpError error, uint32_t source, Ipv4Packet offender,
                                           std::span<uint8_t, kMaxIcmpError> out) noexcept {
   if (!deserves_error(offender)) return {};
-  constexpr size_t kHeaders = Ipv4Packet::kMinHeader + kIcmpHeader;
   const auto quote =
       offender.bytes().first(std::min(offender.bytes().size(), kMaxIcmpError - kHeaders));
   const size_t total = kHeaders + quote.size();

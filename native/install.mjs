@@ -15,5 +15,6 @@ if (!process.env.npm_config_nodedir && existsSync(path.join(prefix, 'include/nod
 const gyp = process.env.npm_config_node_gyp;
 const [command, first] = gyp ? [process.execPath, [gyp]] : ['node-gyp', []];
 const result = spawnSync(command, [...first, ...args], { cwd: root, stdio: 'inherit' });
-if (result.error) console.error(`flannel-udp: cannot run node-gyp (${result.error.message}); run this through npm`);
+if (result.error)
+  console.error(`flannel-udp: cannot run node-gyp (${result.error.message}); run this through npm`);
 process.exit(result.status ?? 1);

@@ -35,7 +35,7 @@ class Ipv4Packet {
   static Ipv4Fault check(std::span<const uint8_t> bytes) noexcept {
     if (bytes.size() < kMinHeader) return Ipv4Fault::too_short;
     if (bytes[0] >> 4 != 4) return Ipv4Fault::bad_version;
-    const size_t header = (bytes[0] & 15U) * 4U;
+    const size_t header = size_t{4} * (bytes[0] & 15U);
     if (header < kMinHeader || header > bytes.size()) return Ipv4Fault::bad_ihl;
     const size_t total = load_be16(&bytes[2]);
     if (total < header || total != bytes.size()) return Ipv4Fault::bad_length;
@@ -46,7 +46,7 @@ class Ipv4Packet {
   explicit Ipv4Packet(std::span<uint8_t> bytes) noexcept : bytes_(bytes) {}
 
   [[nodiscard]] std::span<const uint8_t> bytes() const noexcept { return bytes_; }
-  [[nodiscard]] size_t header_length() const noexcept { return (bytes_[0] & 15U) * 4U; }
+  [[nodiscard]] size_t header_length() const noexcept { return size_t{4} * (bytes_[0] & 15U); }
   [[nodiscard]] uint16_t fragment_offset() const noexcept { return load_be16(&bytes_[6]) & 0x1fff; }
   [[nodiscard]] uint8_t ttl() const noexcept { return bytes_[8]; }
   [[nodiscard]] uint8_t protocol() const noexcept { return bytes_[9]; }

@@ -52,7 +52,9 @@ async function serve(
   const external = selectInterface(options, readHostNetwork());
   const backend = createBackend(config, external, options);
 
-  const lease = await untilItWorks('acquire a lease', signal, () => manager.acquireLease(backend.attrs, signal));
+  const lease = await untilItWorks('acquire a lease', signal, () =>
+    manager.acquireLease(backend.attrs, signal),
+  );
   if (lease === null) return;
   const network = backend.open(lease);
   try {
@@ -74,18 +76,21 @@ async function serve(
  * Repeats `attempt` every second while its error is one that may pass: an operator can mend the config, or the
  * store come back, while the daemon waits. Null when `signal` fires.
  */
-async function untilItWorks<T>(what: string, signal: AbortSignal, attempt: () => Promise<T>): Promise<T | null> {
-  while (!signal.aborted) {
+async function untilItWorks<T>(
+  what: string,
+  signal: AbortSignal,
+  attempt: () => Promise<T>,
+): Promise<T | null> {
+  for (;;) {
     try {
       return await attempt();
     } catch (error) {
-      if (signal.aborted) break;
+      if (signal.aborted) return null;
       if (!(error instanceof FlannelError) || !error.retryable) throw error;
       log.error(`Couldn't ${what}: ${messageOf(error)}`);
     }
-    await sleep(RETRY_MS, signal);
+    if (!(await sleep(RETRY_MS, signal))) return null;
   }
-  return null;
 }
 
 function readHostNetwork(): HostNetwork {

@@ -124,7 +124,9 @@ function byDefaultRoute(host: HostNetwork): Candidate {
 function withAddress(link: Link, host: HostNetwork): Candidate {
   const address = addressesOf(link, host)[0];
   if (address === undefined) {
-    throw new FlannelError(`interface ${link.name} has no usable IPv4 address: give it one or choose another`);
+    throw new FlannelError(
+      `interface ${link.name} has no usable IPv4 address: give it one or choose another`,
+    );
   }
   return { link, address: address.ip };
 }
@@ -145,7 +147,9 @@ function addressesOf(link: Link, host: HostNetwork): Address[] {
 function describe(host: HostNetwork): string {
   return host.links
     .map((link) => {
-      const ips = host.addresses.filter(({ linkIndex }) => linkIndex === link.index).map(({ ip }) => formatIp4(ip));
+      const ips = host.addresses
+        .filter(({ linkIndex }) => linkIndex === link.index)
+        .map(({ ip }) => formatIp4(ip));
       return `${link.name}:[${ips.join(' ')}]`;
     })
     .join(', ');

@@ -36,7 +36,13 @@ function testFiles(level) {
 }
 
 function nodeTest(level, ...flags) {
-  return ['--test', '--test-reporter=spec', `--test-timeout=${TEST_TIMEOUT_MS}`, ...flags, ...testFiles(level)];
+  return [
+    '--test',
+    '--test-reporter=spec',
+    `--test-timeout=${TEST_TIMEOUT_MS}`,
+    ...flags,
+    ...testFiles(level),
+  ];
 }
 
 /** Builds the native tests in a folder of their own and runs them. */
@@ -53,7 +59,8 @@ const levels = {
   native: () => native('build-cmake', ''),
   store: () => run(process.execPath, nodeTest('store')),
   // The hosts of these share one lab, so one file at a time.
-  netns: () => run(process.execPath, ['dist/test/lib/in-lab.js', ...nodeTest('netns', '--test-concurrency=1')]),
+  netns: () =>
+    run(process.execPath, ['dist/test/lib/in-lab.js', ...nodeTest('netns', '--test-concurrency=1')]),
   sanitize: () =>
     native('build-asan', 'address,undefined', { UBSAN_OPTIONS: 'print_stacktrace=1' }) ||
     native('build-tsan', 'thread'),

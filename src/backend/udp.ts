@@ -145,7 +145,9 @@ class UdpNetwork implements BackendNetwork {
     const routes: Route[] = [];
     for (const { subnet, attrs } of peers) {
       if (attrs.publicIp === 0) {
-        log.warning(`ignoring the lease ${subnet.v4.toString()}: its public IP is ${formatIp4(attrs.publicIp)}`);
+        log.warning(
+          `ignoring the lease ${subnet.v4.toString()}: its public IP is ${formatIp4(attrs.publicIp)}`,
+        );
       } else {
         // A lease says no port: all hosts of a network use the same.
         routes.push({ destination: subnet.v4, address: attrs.publicIp, port: this.port });
@@ -179,7 +181,9 @@ class UdpNetwork implements BackendNetwork {
 
   private drops(): Map<string, number> {
     const values = this.dataplane.stats().counters;
-    const drops = counters.flatMap(({ name, role }, i) => (role === 'drop' ? [[name, values[i] ?? 0] as const] : []));
+    const drops = counters.flatMap(({ name, role }, i) =>
+      role === 'drop' ? [[name, values[i] ?? 0] as const] : [],
+    );
     return new Map(drops);
   }
 }

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { FlannelError, messageOf } from '../errors.js';
 import { log } from '../log.js';
 import { sleep } from '../retry.js';
@@ -54,7 +55,7 @@ export class LeaseKeeper {
   private async pause(ms: number | null, signal: AbortSignal): Promise<boolean> {
     const either = AbortSignal.any([signal, this.wake.signal]);
     if (ms !== null) await sleep(ms, either);
-    else if (!either.aborted) await new Promise((resolve) => either.addEventListener('abort', resolve, { once: true }));
+    else if (!either.aborted) await once(either, 'abort');
     this.wake = new AbortController();
     return !signal.aborted;
   }

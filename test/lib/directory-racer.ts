@@ -1,6 +1,6 @@
 /**
  * `node directory-racer.js DIR PUBLIC_IP CIDR...`: says `ready`, waits for the end of its standard input, then
- * tries to create all entries at once and prints the revision of each that it got.
+ * tries to create one entry after the other and prints the revision of each that it got.
  */
 import { once } from 'node:events';
 import { DirectoryRegistry } from '../../src/subnet/directory/registry.js';
@@ -12,9 +12,7 @@ await registry.list(forever);
 process.stdout.write('ready\n');
 process.stdin.resume();
 await once(process.stdin, 'end');
-const attempts = cidrs.map((cidr) =>
-  registry.create(subnetOf(cidr), attrsOf(publicIp), DAY_SECONDS, forever),
-);
-for (const lease of await Promise.all(attempts)) {
+for (const cidr of cidrs) {
+  const lease = await registry.create(subnetOf(cidr), attrsOf(publicIp), DAY_SECONDS, forever);
   if (lease !== null) process.stdout.write(`${lease.revision}\n`);
 }

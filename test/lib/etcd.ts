@@ -20,11 +20,13 @@ export interface EtcdTls {
 }
 
 export interface EtcdOptions {
+  /** Where it listens for clients; 127.0.0.1 unless told otherwise. */
+  readonly address?: string;
   readonly tls?: EtcdTls;
   readonly args?: readonly string[];
 }
 
-/** A real etcd of one member on loopback, with a data folder of its own. */
+/** A real etcd of one member, with a data folder of its own. */
 export class Etcd {
   private child: ChildProcess | null = null;
 
@@ -43,7 +45,7 @@ export class Etcd {
   }
 
   get endpoint(): string {
-    return `${this.options.tls === undefined ? 'http' : 'https'}://127.0.0.1:${this.port}`;
+    return `${this.options.tls === undefined ? 'http' : 'https'}://${this.options.address ?? '127.0.0.1'}:${this.port}`;
   }
 
   /** Starts it again on the data it has. */

@@ -6,7 +6,10 @@ import { Daemon } from '../../bench/daemon.js';
 import type { Host } from '../../bench/topology.js';
 import { Topology } from '../../bench/topology.js';
 
-export const CONFIG = { Network: '10.244.0.0/16', Backend: { Type: 'udp' } };
+/** A network config document. */
+export type NetConf = Readonly<Record<string, unknown>>;
+
+export const CONFIG: NetConf = { Network: '10.244.0.0/16', Backend: { Type: 'udp' } };
 
 /** A topology with a directory store, and daemons that are ended before it goes. */
 export class TestNetwork {
@@ -18,7 +21,7 @@ export class TestNetwork {
     readonly folder: string,
   ) {}
 
-  static async create(hosts: number, { mtu = 1500, config = CONFIG as object } = {}): Promise<TestNetwork> {
+  static async create(hosts: number, { mtu = 1500, config = CONFIG } = {}): Promise<TestNetwork> {
     const folder = await mkdtemp(join(tmpdir(), 'flannel-test-'));
     const network = new TestNetwork(await Topology.create(hosts, mtu), folder);
     await mkdir(join(network.store, 'subnets'), { recursive: true });
@@ -74,7 +77,13 @@ export class TestNetwork {
 export async function leftovers(host: Host): Promise<string> {
   const links = await host.ip('-o', 'link', 'show', 'type', 'tun');
   const routes = await host.ip('route', 'show', 'table', 'all');
-  return links + routes.split('\n').filter((line) => line.includes('flannel')).join('\n');
+  return (
+    links +
+    routes
+      .split('\n')
+      .filter((line) => line.includes('flannel'))
+      .join('\n')
+  );
 }
 
 /** in - out - drops of one direction: 0 once everything that came in has its outcome. */

@@ -103,7 +103,9 @@ describe('ICMP errors reach the sender', () => {
   async function pingFromA(ttl: number, address: (b: Daemon) => string): Promise<string> {
     const [a, b] = await startBoth();
     const command = `ping -n -c 1 -W 2 -t ${ttl} ${address(b)} || true`;
-    return (await a.host.exec('sh', '-c', command)).stdout.replaceAll(a.overlayAddress, 'A').replaceAll(b.overlayAddress, 'B');
+    return (await a.host.exec('sh', '-c', command)).stdout
+      .replaceAll(a.overlayAddress, 'A')
+      .replaceAll(b.overlayAddress, 'B');
   }
 
   test('net unreachable for a subnet without a lease', async () => {

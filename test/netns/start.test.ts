@@ -34,7 +34,12 @@ async function failsWith(daemon: Daemon, status: number, line: RegExp): Promise<
 
 /** Starts a daemon on host 1 behind a command that takes something away from it. */
 function startBehind(...wrapper: readonly string[]): Daemon {
-  return Daemon.start(network.host(1), join(network.folder, 'env'), [`--subnet-dir=${network.store}`], wrapper);
+  return Daemon.start(
+    network.host(1),
+    join(network.folder, 'env'),
+    [`--subnet-dir=${network.store}`],
+    wrapper,
+  );
 }
 
 describe('what the kernel refuses', () => {
@@ -45,7 +50,11 @@ describe('what the kernel refuses', () => {
 
   test('no CAP_NET_ADMIN', async () => {
     const drop = ['setpriv', '--bounding-set=-net_admin', '--inh-caps=-net_admin', '--'];
-    await failsWith(startBehind(...drop), 1, /cannot create the TUN device flannel%d: CAP_NET_ADMIN is missing; run as root/);
+    await failsWith(
+      startBehind(...drop),
+      1,
+      /cannot create the TUN device flannel%d: CAP_NET_ADMIN is missing; run as root/,
+    );
   });
 
   test('a taken port, and the daemon that has it goes on', async () => {
@@ -64,17 +73,26 @@ describe('what the kernel refuses', () => {
 
 describe('interfaces', () => {
   test('one that does not exist', async () => {
-    const line = /Failed to find interface to use .*--iface=eth7\); there is lo:\[127\.0\.0\.1\], eth0:\[192\.168\.77\.1\]/;
+    const line =
+      /Failed to find interface to use .*--iface=eth7\); there is lo:\[127\.0\.0\.1\], eth0:\[192\.168\.77\.1\]/;
     await failsWith(network.start(1, '--iface=eth7'), 1, line);
   });
 
   test('an invalid public IP', async () => {
-    await failsWith(network.start(1, '--public-ip=300.1.1.1'), 1, /invalid public IP address: 300\.1\.1\.1; write --public-ip=/);
+    await failsWith(
+      network.start(1, '--public-ip=300.1.1.1'),
+      1,
+      /invalid public IP address: 300\.1\.1\.1; write --public-ip=/,
+    );
   });
 
   test('no default route', async () => {
     await network.host(2).ip('route', 'delete', 'default');
-    await failsWith(network.start(2), 1, /unable to find default route: choose the interface with --iface; there is lo:/);
+    await failsWith(
+      network.start(2),
+      1,
+      /unable to find default route: choose the interface with --iface; there is lo:/,
+    );
     const chosen = network.start(2, '--iface=eth0');
     await chosen.logged(/Using interface with name eth0 and address 192\.168\.77\.2/);
     await chosen.logged(/flannel is ready/);
@@ -84,7 +102,11 @@ describe('interfaces', () => {
     const host = network.host(1);
     await setMtu(host, 90);
     try {
-      await failsWith(network.start(1), 1, /interface eth0 has an MTU of 90, but the udp backend needs at least 96: raise it/);
+      await failsWith(
+        network.start(1),
+        1,
+        /interface eth0 has an MTU of 90, but the udp backend needs at least 96: raise it/,
+      );
     } finally {
       await setMtu(host, 1500);
     }
@@ -114,7 +136,8 @@ describe('network config', () => {
   test('a malformed one is named each second until it is mended', async () => {
     await writeConfig('{"Network":"10.244.0.0/16","SubnetLen":"24"}');
     const daemon = network.start(1);
-    const complaint = 'E\\d{4} [^\\n]*Couldn\'t fetch network config: [^\\n]*SubnetLen[^\\n]*expected[^\\n]*\\n';
+    const complaint =
+      "E\\d{4} [^\\n]*Couldn't fetch network config: [^\\n]*SubnetLen[^\\n]*expected[^\\n]*\\n";
     await daemon.logged(new RegExp(`(?:${complaint}[^]*?){2}`));
     await writeConfig(CONFIG);
     await daemon.logged(/flannel is ready/);
@@ -142,15 +165,31 @@ describe('network config', () => {
     assert.match((await daemon.host.exec('ss', '-Hulnp')).stdout, /192\.168\.77\.1:9000 /);
     await daemon.stop();
     await writeConfig({ ...CONFIG, Backend: { Type: 'udp', port: '9000' } });
-    await failsWith(network.start(1), 1, /error decoding UDP backend config: Port is "9000", expected a port number/);
+    await failsWith(
+      network.start(1),
+      1,
+      /error decoding UDP backend config: Port is "9000", expected a port number/,
+    );
   });
 });
 
 describe('the command line', () => {
   const cases: [string, string[], RegExp][] = [
-    ['an unknown flag', ['--frobnicate'], /^flanneld: flag provided but not defined: -frobnicate; --help lists the flags$/],
-    ['a bad value', ['--ip-masq=perhaps'], /^flanneld: invalid boolean value "perhaps" for -ip-masq; write true or false$/],
-    ['a feature to come', ['--kube-subnet-mgr'], /^flanneld: --kube-subnet-mgr is not supported yet; leave it out$/],
+    [
+      'an unknown flag',
+      ['--frobnicate'],
+      /^flanneld: flag provided but not defined: -frobnicate; --help lists the flags$/,
+    ],
+    [
+      'a bad value',
+      ['--ip-masq=perhaps'],
+      /^flanneld: invalid boolean value "perhaps" for -ip-masq; write true or false$/,
+    ],
+    [
+      'a feature to come',
+      ['--kube-subnet-mgr'],
+      /^flanneld: --kube-subnet-mgr is not supported yet; leave it out$/,
+    ],
   ];
   for (const [name, flags, line] of cases) {
     test(name, async () => {
@@ -162,7 +201,11 @@ describe('the command line', () => {
   }
 
   test('a renew margin out of range', async () => {
-    await failsWith(network.start(1, '--subnet-lease-renew-margin=1440'), 1, /Invalid subnet-lease-renew-margin 1440: write/);
+    await failsWith(
+      network.start(1, '--subnet-lease-renew-margin=1440'),
+      1,
+      /Invalid subnet-lease-renew-margin 1440: write/,
+    );
   });
 });
 
@@ -201,7 +244,10 @@ describe('a lease', () => {
   });
 
   test('beside broken entries: those are skipped with a warning, the others are routed', async () => {
-    await writeFile(join(network.store, 'subnets', '10.244.300.0-24'), '{"PublicIP":"192.168.77.9","PublicIPv6":null}');
+    await writeFile(
+      join(network.store, 'subnets', '10.244.300.0-24'),
+      '{"PublicIP":"192.168.77.9","PublicIPv6":null}',
+    );
     await writeFile(join(network.store, 'subnets', '10.244.8.0-24'), '{"PublicIP":');
     const [a, b] = await network.startAll('--iface=eth0');
     assert.ok(a && b);

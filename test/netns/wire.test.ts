@@ -20,7 +20,10 @@ after(() => network.close());
 
 /** A daemon on host 1, and host 2 known to it by the lease that a stock flanneld would have written. */
 async function startBesideBarePeer(): Promise<Daemon> {
-  await writeFile(join(network.store, 'subnets', `${PEER_SUBNET}.0-24`), '{"PublicIP":"192.168.77.2","PublicIPv6":null}');
+  await writeFile(
+    join(network.store, 'subnets', `${PEER_SUBNET}.0-24`),
+    '{"PublicIP":"192.168.77.2","PublicIPv6":null}',
+  );
   const daemon = network.start(1);
   await daemon.ready(1);
   return daemon;
@@ -40,7 +43,10 @@ function packet(source: string, destination: string, ttl: number, protocol: numb
   header.writeUInt16BE(20 + payload.length, 2);
   header[8] = ttl;
   header[9] = protocol;
-  for (const [at, address] of [[12, source], [16, destination]] as const) {
+  for (const [at, address] of [
+    [12, source],
+    [16, destination],
+  ] as const) {
     header.set(address.split('.').map(Number), at);
   }
   header.writeUInt16BE(checksum(header), 10);

@@ -56,13 +56,11 @@ async function age(path: string, seconds: number): Promise<void> {
   await utimes(path, then, then);
 }
 
-/** Has processes take the entries, all at once; the revisions that each of them got. */
+/** Has processes take the entries, in one order (who loses catches up, so they stay abreast); the revisions that each of them got. */
 async function race(dir: string, processes: number, cidrs: readonly string[]): Promise<string[][]> {
   const script = fileURLToPath(new URL('../lib/directory-racer.js', import.meta.url));
   const racers = Array.from({ length: processes }, (_, i) => {
-    // Each in another order, so that no one wins all by being first.
-    const order = [...cidrs.slice(i), ...cidrs.slice(0, i)];
-    const child = spawn(process.execPath, [script, dir, `192.168.1.${i + 1}`, ...order], {
+    const child = spawn(process.execPath, [script, dir, `192.168.1.${i + 1}`, ...cidrs], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     return { child, lines: createInterface(child.stdout)[Symbol.asyncIterator]() };
@@ -202,9 +200,9 @@ describe('directory', () => {
     assert.deepEqual(await readdir(subnets), ['10.5.1.0-24']);
   });
 
-  it('gives an expired entry to exactly one of 8 processes, in each of 20 rounds', async () => {
+  it('gives an expired entry to exactly one of 8 processes, 40 times over', async () => {
     await mkdir(subnets, { recursive: true });
-    const rounds = Array.from({ length: 20 }, (_, i) => `10.5.${i + 1}.0/24`);
+    const rounds = Array.from({ length: 40 }, (_, i) => `10.5.${i + 1}.0/24`);
     for (const cidr of rounds) {
       const name = cidr.replace('/', '-');
       await put(dir, name, VALUE);

@@ -73,7 +73,7 @@ describe('etcd: user and password', () => {
     const lines = captureLog();
     for (const wrong of [{}, { username: 'flannel', password: `${PASSWORD}x` }]) {
       const registry = open(etcd, wrong);
-      const table = new WatchTable(registry);
+      new WatchTable(registry);
       await assert.rejects(registry.list(forever), (error: Error) => {
         assert.ok(error instanceof StoreUnavailableError);
         assert.match(error.message, /user name is empty|authentication failed/);

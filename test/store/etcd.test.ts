@@ -48,12 +48,16 @@ conformance('etcd', () => {
       opened.push(registry);
       return registry;
     },
-    putConfig: async (text) => void (await etcd.ctl('put', `${prefix}/config`, text)),
+    putConfig: async (text) => {
+      await etcd.ctl('put', `${prefix}/config`, text);
+    },
     put: async (name, value, reservation = false) => {
       const lease = reservation ? '0' : await grant(DAY_SECONDS);
       await etcd.ctl('put', `--lease=${lease}`, `${prefix}/subnets/${name}`, value);
     },
-    delete: async (name) => void (await etcd.ctl('del', `${prefix}/subnets/${name}`)),
+    delete: async (name) => {
+      await etcd.ctl('del', `${prefix}/subnets/${name}`);
+    },
     read: async (name) =>
       (await etcd.ctl('get', '--print-value-only', `${prefix}/subnets/${name}`)).trimEnd(),
     close: async () => {
