@@ -170,6 +170,8 @@ class Stopped extends Error {
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => (asked = signal));
+// Nobody reads any more (`npm run demo | head`): end as after a signal, not in the middle of things.
+process.stdout.on('error', () => (asked = 'SIGPIPE'));
 
 const started = performance.now();
 

@@ -6,9 +6,9 @@ import { spawn, spawnSync } from 'node:child_process';
 
 const MARK = 'FLANNEL_LAB';
 
-/** Keeps a child from outliving its parent, even where the parent is killed. */
-export function dyingWithParent(command: string, args: readonly string[]): [string, string[]] {
-  return ['setpriv', ['--pdeathsig', 'SIGTERM', '--', command, ...args]];
+/** The command line that runs a command so that it ends with its parent, even where the parent is killed. */
+export function dyingWithParent(command: string, args: readonly string[]): string[] {
+  return ['setpriv', '--pdeathsig', 'SIGTERM', '--', command, ...args];
 }
 
 /** True inside a lab. */
@@ -22,15 +22,11 @@ export function inLab(): boolean {
  * @throws Error that says what this host does not allow.
  */
 export async function runInLab(command: string, args: readonly string[]): Promise<number> {
-  const inner = dyingWithParent(command, args);
-  const child = spawn(
-    'unshare',
-    [...namespaceFlags(), '--', ...flat(dyingWithParent('sh', ['-c', ENTER, 'sh', ...flat(inner)]))],
-    {
-      stdio: 'inherit',
-      env: { ...process.env, [MARK]: '1' },
-    },
-  );
+  const inner = ['sh', '-c', ENTER, 'sh', ...dyingWithParent(command, args)];
+  const child = spawn('unshare', [...namespaceFlags(), '--', ...inner], {
+    stdio: 'inherit',
+    env: { ...process.env, [MARK]: '1' },
+  });
   const ignore = () => undefined;
   const passOn = () => child.kill('SIGTERM');
   process.on('SIGINT', ignore);
@@ -50,10 +46,6 @@ export async function runInLab(command: string, args: readonly string[]): Promis
 
 // `ip netns` keeps its names under /run/netns: with a /run of its own the lab leaves no name on this host.
 const ENTER = 'mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up && exec "$@"';
-
-function flat([command, args]: [string, string[]]): string[] {
-  return [command, ...args];
-}
 
 function namespaceFlags(): string[] {
   const flags = ['--net', '--mount'];

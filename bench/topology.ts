@@ -40,7 +40,7 @@ export class Host {
 
   /** Starts a command that ends with this process at the latest. */
   spawn(command: string, args: readonly string[], options: SpawnOptions = {}): ChildProcess {
-    const entered = ['--net=/run/netns/' + this.name, '--', ...dyingWithParent(command, args).flat()];
+    const entered = [`--net=/run/netns/${this.name}`, '--', ...dyingWithParent(command, args)];
     return spawn('nsenter', entered, options);
   }
 

@@ -262,6 +262,8 @@ describe('directory', () => {
       );
       assert.equal(rivals.filter((won) => won !== null).length, 1);
       assert.deepEqual(await readdir(subnets), [entry]);
+      // Were it only asleep, it would find on waking that its swap has come to nothing.
+      await assert.rejects(rename(join(slot, '.tmp-dead'), join(subnets, entry)), { code: 'ENOENT' });
     });
   });
 });
