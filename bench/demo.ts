@@ -12,7 +12,7 @@ import { Daemon } from './daemon.js';
 import { inLab, runInLab } from './lab.js';
 import { ping, tcpStream } from './probes.js';
 import { formatTable } from './table.js';
-import { Topology } from './topology.js';
+import { GATEWAY, Topology } from './topology.js';
 
 const HOSTS = 3;
 const PINGS = 5;
@@ -82,7 +82,7 @@ async function demo(folder: string, storeName: 'directory' | 'etcd'): Promise<nu
 
 async function openStore(folder: string, name: 'directory' | 'etcd'): Promise<Store> {
   if (name === 'etcd') {
-    const etcd = await Etcd.start();
+    const etcd = await Etcd.start({ address: GATEWAY });
     await etcd.ctl('put', '/coreos.com/network/config', CONFIG);
     return { flags: [`--etcd-endpoints=${etcd.endpoint}`], close: () => etcd.close() };
   }

@@ -96,14 +96,14 @@ describe('three hosts', () => {
     const daemon = network.start(1, flag);
     await daemon.logged(/flannel is ready/);
     const key = `${PREFIX}/subnets/10.244.33.0-24`;
-    const entry = JSON.parse(await etcd.ctl('get', key, '-w', 'json')) as {
-      kvs: { key: string; value: string; lease: number }[];
-    };
-    const [kv] = entry.kvs;
+    const json = await etcd.ctl('get', key, '-w', 'json');
+    const [kv] = (JSON.parse(json) as { kvs: { key: string; value: string }[] }).kvs;
     assert.ok(kv);
+    // Not from the parsed document: a lease id has more bits than a JavaScript number.
+    const lease = BigInt(/"lease":(\d+)/.exec(json)?.[1] ?? 0);
     assert.equal(Buffer.from(kv.value, 'base64').toString(), '{"PublicIP":"192.168.77.1","PublicIPv6":null}');
     assert.equal(Buffer.from(kv.key, 'base64').toString(), key);
-    const ttl = await etcd.ctl('lease', 'timetolive', kv.lease.toString(16));
+    const ttl = await etcd.ctl('lease', 'timetolive', lease.toString(16));
     const [, granted, remaining] = /granted with TTL\((\d+)s\), remaining\((\d+)s\)/.exec(ttl) ?? [];
     assert.equal(granted, '86400');
     assert.ok(Number(remaining) > 86_000);

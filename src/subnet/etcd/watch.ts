@@ -10,6 +10,9 @@ import { rpc } from './proto.js';
 import type { ResponseHeader, WatchResponse } from './proto.js';
 import { WatchStream } from './watch-stream.js';
 
+/** The id in answers to progress requests. */
+const NO_WATCH = '-1';
+
 /** All keys that begin with `prefix`, as etcd wants a range: from `key` up to and without `rangeEnd`. */
 export function prefixRange(prefix: string): { readonly key: Buffer; readonly rangeEnd: Buffer } {
   const key = Buffer.from(prefix);
@@ -39,7 +42,8 @@ class Position {
   /**
    * False when `header` cannot come from the same history: the store was wiped or restored, and a watch from
    * `delivered + 1` would wait for a future that never comes. A member that lags behind looks the same; then
-   * the snapshot that follows is superfluous but right.
+   * the snapshot that follows is superfluous but right. A store wiped and refilled beyond all of these numbers
+   * between two attempts to reach it goes unnoticed.
    */
   precedes(header: ResponseHeader): boolean {
     return (
@@ -191,7 +195,7 @@ class Heartbeat {
     for (;;) {
       const response = (await this.stream.next(this.timings.silenceMs)) ?? (await this.ask());
       if (response !== null) {
-        this.answers ||= response.events.length === 0;
+        this.answers ||= response.watch_id === NO_WATCH;
         return response;
       }
     }
