@@ -63,11 +63,9 @@ export class LocalManager implements SubnetManager {
     throw new LeaseError('max retries reached trying to acquire a subnet');
   }
 
-  /** A reservation comes back as it is: nothing about it runs out. */
   async renewLease(lease: OwnLease, signal: AbortSignal): Promise<OwnLease> {
-    if (lease.expiration === null) return lease;
     let { revision } = lease;
-    let ttlSeconds: number | null = LEASE_SECONDS;
+    let ttlSeconds = lease.expiration === null ? null : LEASE_SECONDS;
     for (let tries = 0; tries < MOST_TRIES; tries++) {
       const renewed = await this.registry.update(lease.subnet, lease.attrs, revision, ttlSeconds, signal);
       if (renewed !== null) return renewed;

@@ -254,10 +254,21 @@ function managerTests(store: () => TestStore): void {
       const lease = await acquire('192.168.0.9');
       assert.equal(formatSubnetKey(lease.subnet), '10.5.9.0-24');
       assert.equal(lease.expiration, null);
-      assert.deepEqual(await manager().renewLease(lease, forever), lease);
+      const renewed = await manager().renewLease(lease, forever);
+      assert.equal(renewed.expiration, null);
+      assert.deepEqual(renewed.subnet, lease.subnet);
     }
     const stored = await store().registry().list(forever);
     assert.equal(stored.find(({ subnet }) => formatSubnetKey(subnet) === '10.5.9.0-24')?.reservation, true);
+  });
+
+  it('takes a subnet as a lease when the reservation of it was deleted', async () => {
+    await store().put('10.5.9.0-24', '{"PublicIP":"192.168.0.9","PublicIPv6":null}', true);
+    const reserved = await acquire('192.168.0.9');
+    await store().delete('10.5.9.0-24');
+    const lease = await manager().renewLease(reserved, forever);
+    assert.deepEqual(lease.subnet, reserved.subnet);
+    assert.notEqual(lease.expiration, null);
   });
 
   it('renews on top of its own version, and of its own only', async () => {

@@ -23,7 +23,7 @@ async function startDemo(): Promise<ChildProcess> {
   const env = { ...process.env, TMPDIR: folder, FLANNEL_LAB: undefined };
   const demo = spawn(process.execPath, [DEMO], { env, detached: true, stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
-  demo.stdout?.on('data', (text: Buffer) => (output += text.toString()));
+  demo.stdout.on('data', (text: Buffer) => (output += text.toString()));
   await eventually(() => output.includes('host3 (192.168.77.3) has'));
   assert.notEqual((await processes()).length, 0);
   return demo;

@@ -35,6 +35,8 @@ test('defaults', () => {
   assert.deepEqual(warnings, []);
   assert.deepEqual(all, {
     backend: '',
+    dataplaneTier: 'auto',
+    dataplaneThreads: 'auto',
     etcdEndpoints: 'http://127.0.0.1:4001,http://127.0.0.1:2379',
     etcdPrefix: '/coreos.com/network',
     etcdKeyfile: '',
@@ -395,11 +397,19 @@ test('the description holds everything but secrets', () => {
       '-iface=b',
     ),
   );
-  assert(
-    text.startsWith('{backend: etcdEndpoints:http://***@h:1,https://***@h etcdPrefix:/coreos.com/network '),
-  );
+  assert(text.startsWith('{backend: dataplaneTier:auto dataplaneThreads:auto '));
+  assert(text.includes(' etcdEndpoints:http://***@h:1,https://***@h etcdPrefix:/coreos.com/network '));
   assert(text.includes(' etcdPassword:*** iface:[a b] ifaceRegex:[] '));
   assert(text.endsWith(' logBacktraceAt:}'));
   assert(!text.includes('hunter'));
   assert(describeOptions(options()).includes(' etcdPassword: '));
+});
+
+test('the words of a dataplane flag are checked', () => {
+  assert.equal(options('--dataplane-tier=basic').dataplaneTier, 'basic');
+  assert.equal(options('--dataplane-threads', 'single').dataplaneThreads, 'single');
+  assert.throws(() => options('--dataplane-tier=turbo'), {
+    name: 'UsageError',
+    message: 'invalid value "turbo" for flag -dataplane-tier; write one of auto, basic, batch',
+  });
 });

@@ -5,7 +5,7 @@ import { formatLeaseValue } from '../../lease/lease-value.js';
 import type { LeaseAttrs, LeaseSubnet, OwnLease } from '../../lease/lease.js';
 import { formatSubnetKey } from '../../lease/subnet-key.js';
 import { log } from '../../log.js';
-import { decodeEntry } from '../etcd/entry.js';
+import { decodeEntry } from '../entry.js';
 import type { LeaseEvent } from '../manager.js';
 import type { LeaseRegistry, StoredLease } from '../registry.js';
 import { AtomicFolder } from './atomic.js';

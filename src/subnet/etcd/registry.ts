@@ -8,7 +8,7 @@ import type { LeaseEvent } from '../manager.js';
 import type { LeaseRegistry, StoredLease } from '../registry.js';
 import { EtcdClient } from './client.js';
 import type { EtcdClientOptions } from './client.js';
-import { decodeEntry } from './entry.js';
+import { decodeEntry } from '../entry.js';
 import { EtcdError } from './error.js';
 import type { EtcdTimings } from './member.js';
 import { rpc } from './proto.js';

@@ -1,5 +1,5 @@
-import { messageOf } from '../../errors.js';
-import { log } from '../../log.js';
+import { messageOf } from '../errors.js';
+import { log } from '../log.js';
 
 /** Logs that a store went away, and that it is back: one line each, however often it is tried in between. */
 export class Outage {

@@ -1,8 +1,8 @@
-import { messageOf } from '../../errors.js';
-import { parseLeaseValue } from '../../lease/lease-value.js';
-import type { Lease, LeaseSubnet } from '../../lease/lease.js';
-import { parseSubnetKey } from '../../lease/subnet-key.js';
-import { log } from '../../log.js';
+import { messageOf } from '../errors.js';
+import { parseLeaseValue } from '../lease/lease-value.js';
+import type { Lease, LeaseSubnet } from '../lease/lease.js';
+import { parseSubnetKey } from '../lease/subnet-key.js';
+import { log } from '../log.js';
 
 /** The lease that an entry's name and value make, or null after a warning that says what is wrong with them. */
 export function decodeEntry(name: string, value: string): Lease | null {
