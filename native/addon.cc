@@ -62,14 +62,17 @@ DataplaneOptions read_options(const Napi::CallbackInfo& info) {
   }
   const auto object = info[0].As<Napi::Object>();
   DataplaneOptions options{};
-  options.tun_name = object.Get("tunName").ToString().Utf8Value();
+  if (!object.Get("tunName").IsString())
+    throw Napi::TypeError::New(info.Env(), "tunName must be a string");
+  options.tun_name = object.Get("tunName").As<Napi::String>().Utf8Value();
   options.batched = choice_field(object, "tier", "batch", "basic");
   options.split_threads = choice_field(object, "threads", "split", "single");
   options.queues = number_field(object, "queues", kMaxQueues);
   if (options.queues == 0) throw Napi::RangeError::New(info.Env(), "queues is out of range");
   options.bind_address = number_field(object, "bindAddress", UINT32_MAX);
   options.port = static_cast<uint16_t>(number_field(object, "port", UINT16_MAX));
-  options.receive_buffer = static_cast<int>(number_field(object, "receiveBuffer", INT32_MAX));
+  options.buffers.receive = static_cast<int>(number_field(object, "receiveBuffer", INT32_MAX));
+  options.buffers.send = static_cast<int>(number_field(object, "sendBuffer", INT32_MAX));
   options.tunnel_address = number_field(object, "tunnelAddress", UINT32_MAX);
   return options;
 }
@@ -82,7 +85,7 @@ std::vector<Route> read_routes(const Napi::CallbackInfo& info) {
   if (info.Length() < 1 || !info[0].IsTypedArray()) throw fail();
   if (info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) throw fail();
   const auto words = info[0].As<Napi::Uint32Array>();
-  if (words.ElementLength() % kWordsPerRoute != 0) throw fail();
+  if (words.ArrayBuffer().IsDetached() || words.ElementLength() % kWordsPerRoute != 0) throw fail();
   std::vector<Route> routes;
   routes.reserve(words.ElementLength() / kWordsPerRoute);
   for (size_t i = 0; i < words.ElementLength(); i += kWordsPerRoute) {
@@ -153,8 +156,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject> {
     guarded(info.Env(), [&] { core_->start(); });
   }
   void set_routes(const Napi::CallbackInfo& info) {
-    const auto routes = read_routes(info);
-    guarded(info.Env(), [&] { core_->set_routes(routes); });
+    guarded(info.Env(), [&] { core_->set_routes(read_routes(info)); });
   }
   void close(const Napi::CallbackInfo& /*info*/) { core_->close(); }
 

@@ -7,8 +7,7 @@ Dataplane::Dataplane(const DataplaneOptions& options, Syscalls& syscalls)
   // The socket before the device: a port that is taken should not make a device come and go.
   std::vector<Queue> queues(options.queues);
   for (Queue& queue : queues) {
-    queue.udp =
-        open_udp(options.bind_address, options.port, options.receive_buffer, options.queues > 1);
+    queue.udp = open_udp(options.bind_address, options.port, options.buffers, options.queues > 1);
   }
   TunDevice device = open_tun(options.tun_name, options.queues);
   for (size_t i = 0; i < queues.size(); i++) queues[i].tun = std::move(device.queues[i]);
@@ -60,7 +59,7 @@ void Dataplane::start() {
   try {
     for (auto& worker : workers_) worker->start();
   } catch (...) {
-    for (auto& worker : workers_) worker->stop();
+    close();
     throw;
   }
   state_ = State::started;

@@ -25,7 +25,7 @@ struct DataplaneOptions {
   size_t queues;          // 1 … 64
   uint32_t bind_address;  // host order, as all addresses here
   uint16_t port;
-  int receive_buffer;       // bytes; 0 = the system's default
+  SocketBuffers buffers;
   uint32_t tunnel_address;  // source of ICMP errors
 };
 
@@ -50,7 +50,7 @@ class Dataplane {
   [[nodiscard]] bool multi_queue() const noexcept { return multi_queue_; }
   [[nodiscard]] bool can_send_icmp() const noexcept { return icmp_.valid(); }
 
-  /// Starts the threads, once. Throws SystemError, and then none runs.
+  /// Starts the threads, once. Throws SystemError, and then the dataplane is closed.
   void start();
   /// Replaces the forwarding table under the running workers. Throws std::invalid_argument.
   void set_routes(std::span<const Route> routes);

@@ -27,6 +27,24 @@ Counter write_fault(int error) noexcept {
   }
 }
 
+/// Errors after which the next receive may succeed: the kernel clears what it reports about the
+/// network. Any other would come again at once, for ever.
+bool passes(int error) noexcept {
+  switch (error) {
+    case ECONNREFUSED:
+    case ECONNABORTED:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ENETDOWN:
+    case EMSGSIZE:
+    case ENOBUFS:
+    case ENOMEM:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 Decap::Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, uint32_t tunnel_address,
@@ -66,7 +84,10 @@ void Decap::forward(ReceiveBatch::Datagram datagram) noexcept {
       return counters_.add(Counter::decap_bad_length);
   }
   Ipv4Packet packet(datagram.payload);
-  if (packet.ttl() == 0) return counters_.add(Counter::decap_ttl_zero);
+  if (packet.ttl() == 0) {
+    counters_.add(Counter::decap_ttl_zero);
+    return answer(IcmpError::time_exceeded, packet);
+  }
   if (packet.ttl() == 1) {
     counters_.add(Counter::decap_ttl_expired);
     return answer(IcmpError::time_exceeded, packet);
@@ -91,9 +112,8 @@ void Decap::answer(IcmpError error, Ipv4Packet offender) noexcept {
 
 Turn Decap::stop_receiving(int error) noexcept {
   if (error == EAGAIN) return Turn::drained;
-  // The kernel clears an error of the socket by reporting it: the next receive goes on.
   counters_.add(Counter::decap_receive_errors);
-  if (error != EBADF && error != ENOTSOCK) return Turn::drained;
+  if (passes(error)) return Turn::drained;
   failure_ = error;
   return Turn::failed;
 }

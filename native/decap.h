@@ -1,7 +1,14 @@
 // UDP -> TUN. The journey of a packet that arrives at this host; decap.cc tells it top to bottom.
 #pragma once
 
-#include "encap.h"
+#include "fib.h"
+#include "icmp.h"
+#include "ipv4.h"
+#include "packet.h"
+#include "snapshot.h"
+#include "stats.h"
+#include "tun.h"
+#include "udp.h"
 
 namespace flannel {
 

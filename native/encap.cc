@@ -29,8 +29,8 @@ Encap::Encap(TunQueue tun, UdpSocket udp, Snapshot<Fib>::Reader& fib, int icmp_f
 }
 
 Turn Encap::turn() noexcept {
-  // A full socket is answered by leaving packets in the TUN queue, whose sender feels the
-  // back-pressure.
+  // While the socket is full, packets wait in the TUN queue. What that cannot hold the kernel
+  // drops, and counts as the device's own.
   if (!udp_.send(batch_, counters_)) return Turn::blocked;
 
   for (size_t moved = 0; moved < kTurnBudget;) {
@@ -62,8 +62,10 @@ void Encap::forward(const Fib& fib, std::span<uint8_t> bytes) noexcept {
       return counters_.add(Counter::encap_bad_length);
   }
   Ipv4Packet packet(bytes);
-  if (packet.ttl() == 0) return counters_.add(Counter::encap_ttl_zero);
-
+  if (packet.ttl() == 0) {
+    counters_.add(Counter::encap_ttl_zero);
+    return answer(IcmpError::time_exceeded, packet);
+  }
   const NextHop* next_hop = fib.lookup(packet.destination());
   if (next_hop == nullptr) {
     counters_.add(Counter::encap_no_route);

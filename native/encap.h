@@ -1,8 +1,6 @@
 // TUN -> UDP. The journey of a packet that leaves this host; encap.cc tells it top to bottom.
 #pragma once
 
-#include <array>
-
 #include "fib.h"
 #include "icmp.h"
 #include "ipv4.h"
@@ -12,14 +10,6 @@
 #include "udp.h"
 
 namespace flannel {
-
-/// How a turn ended.
-enum class Turn : uint8_t {
-  drained,  // nothing is left to read
-  more,     // the budget is spent
-  blocked,  // the socket is full: call again when it is writable, and read nothing until then
-  failed,   // the descriptor is of no use any more
-};
 
 class Encap {
  public:

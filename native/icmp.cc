@@ -41,16 +41,14 @@ bool is_icmp_error(Ipv4Packet packet) noexcept {
     case 8:   // echo
     case 13:  // timestamp
     case 14:  // timestamp reply
+    case 15:  // information request
+    case 16:  // information reply
+    case 17:  // address mask request
+    case 18:  // address mask reply
       return false;
     default:
       return true;
   }
-}
-
-bool deserves_error(Ipv4Packet packet) noexcept {
-  return packet.fragment_offset() == 0 && !is_icmp_error(packet) &&
-         is_single_host(packet.source()) && is_single_host(packet.destination()) &&
-         internet_checksum(packet.bytes().first(packet.header_length())) == 0;
 }
 
 uint64_t now_nanos() noexcept {
@@ -61,9 +59,14 @@ uint64_t now_nanos() noexcept {
 
 }  // namespace
 
+bool may_answer(Ipv4Packet packet) noexcept {
+  return packet.fragment_offset() == 0 && !is_icmp_error(packet) &&
+         is_single_host(packet.source()) && is_single_host(packet.destination()) &&
+         internet_checksum(packet.bytes().first(packet.header_length())) == 0;
+}
+
 std::span<const uint8_t> build_icmp_error(IcmpError error, uint32_t source, Ipv4Packet offender,
                                           std::span<uint8_t, kMaxIcmpError> out) noexcept {
-  if (!deserves_error(offender)) return {};
   const auto quote =
       offender.bytes().first(std::min(offender.bytes().size(), kMaxIcmpError - kHeaders));
   const size_t total = kHeaders + quote.size();
@@ -94,8 +97,8 @@ bool IcmpThrottle::take(uint64_t now) noexcept {
 }
 
 std::span<const uint8_t> IcmpResponder::error(IcmpError error, Ipv4Packet offender) noexcept {
-  const auto message = build_icmp_error(error, source_, offender, buffer_);
-  if (message.empty() || throttle_.take(now_nanos())) return message;
+  if (!may_answer(offender)) return {};
+  if (throttle_.take(now_nanos())) return build_icmp_error(error, source_, offender, buffer_);
   counters_.add(throttled_);
   return {};
 }

@@ -16,10 +16,13 @@ enum class IcmpError : uint8_t { net_unreachable, time_exceeded };
 /// The whole ICMP error message is at most this long (RFC 1812 section 4.3.2.3).
 inline constexpr size_t kMaxIcmpError = 576;
 
+/// Whether an error about `packet` may be sent at all (RFC 1812 section 4.3.2.7): not about an ICMP
+/// error, a later fragment, a packet with a broken header checksum, to or from anything but a
+/// single host.
+bool may_answer(Ipv4Packet packet) noexcept;
+
 /// Writes the error about `offender` into `out`, from `source` (host order) to the offender's
-/// sender, and quotes no more than the packet holds. Empty when none may be sent (RFC 1812
-/// section 4.3.2.7): about an ICMP error, a later fragment, a packet with a broken header checksum,
-/// to or from anything but a single host.
+/// sender, and quotes no more than the packet holds.
 std::span<const uint8_t> build_icmp_error(IcmpError error, uint32_t source, Ipv4Packet offender,
                                           std::span<uint8_t, kMaxIcmpError> out) noexcept;
 

@@ -28,6 +28,12 @@ export interface DataplaneOptions {
   readonly port: number;
   /** Socket receive buffer in bytes; 0 leaves the system's default. */
   readonly receiveBuffer: number;
+  /**
+   * Socket send buffer in bytes; 0 leaves the system's default. Datagrams to a peer whose link address is being
+   * looked for wait in it, up to net.ipv4.neigh.*.unres_qlen_bytes a peer: too small, it lets dead peers block
+   * the living.
+   */
+  readonly sendBuffer: number;
   /** Source address of the ICMP errors: the address of the TUN device. */
   readonly tunnelAddress: number;
 }
@@ -58,7 +64,7 @@ export declare class Dataplane {
   readonly multiQueue: boolean;
   /** False where raw sockets are refused: errors towards this host are then counted instead of sent. */
   readonly canSendIcmp: boolean;
-  /** Starts the threads. */
+  /** Starts the threads, once. When it throws, the dataplane is closed. */
   start(): void;
   /**
    * Replaces the whole forwarding table: four words a route (network, prefix length, next hop's address, next

@@ -13,6 +13,8 @@ namespace {
 
 constexpr size_t kReceiveBuffer = 65536;  // the kernel builds dumps in pieces of at most 32 KB
 constexpr timeval kTimeout{5, 0};
+constexpr int kMaxErrno = 4095;  // include/linux/err.h
+constexpr int kDumpTries = 5;
 
 template <typename T>
 T load(std::span<const uint8_t> bytes) noexcept {
@@ -21,15 +23,21 @@ T load(std::span<const uint8_t> bytes) noexcept {
   return value;
 }
 
-/// NLMSGERR_ATTR_MSG among the attributes that follow the error and its echo of the request's
-/// header.
+/// Where the attributes begin that explain an NLMSG_ERROR or NLMSG_DONE.
+size_t explanation_offset(const nlmsghdr& header, std::span<const uint8_t> message) {
+  if (header.nlmsg_type == NLMSG_DONE) return sizeof(nlmsghdr) + sizeof(int);
+  const size_t bare = sizeof(nlmsghdr) + sizeof(nlmsgerr);
+  if ((header.nlmsg_flags & NLM_F_CAPPED) != 0 || message.size() < bare) return bare;
+  // The kernel echoes the request whose header is the second half of nlmsgerr.
+  const auto echo = load<nlmsgerr>(message.subspan(sizeof(nlmsghdr)));
+  return bare + NLMSG_ALIGN(std::max<size_t>(echo.msg.nlmsg_len, sizeof(nlmsghdr))) -
+         sizeof(nlmsghdr);
+}
+
+/// The text of NLMSGERR_ATTR_MSG, or nothing.
 std::string extended_ack(const nlmsghdr& header, std::span<const uint8_t> message) {
   if ((header.nlmsg_flags & NLM_F_ACK_TLVS) == 0) return {};
-  size_t at = sizeof(nlmsghdr) + sizeof(nlmsgerr);
-  if ((header.nlmsg_flags & NLM_F_CAPPED) == 0 && message.size() >= at) {
-    const auto echo = load<nlmsgerr>(message.subspan(sizeof(nlmsghdr)));
-    at += NLMSG_ALIGN(std::max<size_t>(echo.msg.nlmsg_len, sizeof(nlmsghdr))) - sizeof(nlmsghdr);
-  }
+  size_t at = explanation_offset(header, message);
   while (at + sizeof(nlattr) <= message.size()) {
     const auto attribute = load<nlattr>(message.subspan(at));
     if (attribute.nla_len < sizeof(nlattr) || at + attribute.nla_len > message.size()) break;
@@ -42,14 +50,14 @@ std::string extended_ack(const nlmsghdr& header, std::span<const uint8_t> messag
   return {};
 }
 
-void read_error(const nlmsghdr& header, std::span<const uint8_t> message, NetlinkReply& reply) {
+void read_end(const nlmsghdr& header, std::span<const uint8_t> message, NetlinkReply& reply) {
   reply.done = true;
-  if (message.size() < sizeof(nlmsghdr) + sizeof(int)) {
-    reply.error = EBADMSG;
-    return;
-  }
+  reply.error = EBADMSG;
+  if (message.size() < sizeof(nlmsghdr) + sizeof(int)) return;
   // nlmsgerr and the payload of NLMSG_DONE both begin with the negated errno.
-  reply.error = -load<int>(message.subspan(sizeof(nlmsghdr)));
+  const int code = load<int>(message.subspan(sizeof(nlmsghdr)));
+  if (code > 0 || code < -kMaxErrno) return;
+  reply.error = -code;
   if (reply.error != 0) reply.detail = extended_ack(header, message);
 }
 
@@ -67,8 +75,9 @@ NetlinkReply parse_netlink(std::span<const uint8_t> datagram, uint32_t sequence)
     const auto message = datagram.first(header.nlmsg_len);
     datagram = datagram.subspan(std::min<size_t>(NLMSG_ALIGN(header.nlmsg_len), datagram.size()));
     if (header.nlmsg_seq != sequence) continue;  // the rest of an answer that was given up
+    reply.interrupted |= (header.nlmsg_flags & NLM_F_DUMP_INTR) != 0;
     if (header.nlmsg_type == NLMSG_ERROR || header.nlmsg_type == NLMSG_DONE) {
-      read_error(header, message, reply);
+      read_end(header, message, reply);
     } else if (header.nlmsg_type != NLMSG_NOOP) {
       reply.messages.emplace_back(message.begin(), message.end());
     }
@@ -86,6 +95,19 @@ NetlinkSocket::NetlinkSocket() : fd_(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXE
 
 std::vector<Bytes> NetlinkSocket::request(std::span<const uint8_t> message) {
   if (message.size() < sizeof(nlmsghdr)) throw SystemError(EINVAL, "netlink request");
+  for (int tries = 1;; tries++) {
+    NetlinkReply answer = exchange(message);
+    if (answer.error != 0) {
+      throw SystemError(answer.error,
+                        answer.detail.empty() ? "netlink request" : "netlink: " + answer.detail);
+    }
+    if (!answer.interrupted) return std::move(answer.messages);
+    if (tries == kDumpTries) throw SystemError(EAGAIN, "netlink dump, which kept changing");
+  }
+}
+
+/// One request and the parts of its answer put together.
+NetlinkReply NetlinkSocket::exchange(std::span<const uint8_t> message) {
   Bytes bytes(message.begin(), message.end());
   auto header = load<nlmsghdr>(bytes);
   header.nlmsg_len = static_cast<uint32_t>(bytes.size());
@@ -98,20 +120,22 @@ std::vector<Bytes> NetlinkSocket::request(std::span<const uint8_t> message) {
   if (::send(fd_.get(), bytes.data(), bytes.size(), 0) < 0)
     throw SystemError(errno, "netlink send");
 
-  std::vector<Bytes> answer;
+  NetlinkReply answer;
   Bytes buffer(kReceiveBuffer);
-  for (;;) {
-    const ssize_t n = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
+  while (!answer.done) {
+    const ssize_t n = ::recv(fd_.get(), buffer.data(), buffer.size(), MSG_TRUNC);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) throw SystemError(errno == EAGAIN ? ETIMEDOUT : errno, "netlink receive");
-    NetlinkReply reply = parse_netlink({buffer.data(), static_cast<size_t>(n)}, sequence_);
-    std::move(reply.messages.begin(), reply.messages.end(), std::back_inserter(answer));
-    if (reply.error != 0) {
-      throw SystemError(reply.error,
-                        reply.detail.empty() ? "netlink request" : "netlink: " + reply.detail);
-    }
-    if (reply.done) return answer;
+    const auto size = static_cast<size_t>(n);
+    if (size > buffer.size()) throw SystemError(EMSGSIZE, "netlink receive");
+    NetlinkReply part = parse_netlink({buffer.data(), size}, sequence_);
+    std::move(part.messages.begin(), part.messages.end(), std::back_inserter(answer.messages));
+    answer.interrupted |= part.interrupted;
+    answer.done = part.done;
+    answer.error = part.error;
+    answer.detail = std::move(part.detail);
   }
+  return answer;
 }
 
 }  // namespace flannel

@@ -16,8 +16,9 @@ using Bytes = std::vector<uint8_t>;
 struct NetlinkReply {
   std::vector<Bytes> messages;  // each with its header
   bool done = false;            // the answer is complete
-  int error = 0;                // errno of a refusal
-  std::string detail;           // the kernel's own words about it (NLMSGERR_ATTR_MSG), if any
+  bool interrupted = false;  // what was dumped changed meanwhile, so that something may be missing
+  int error = 0;             // errno of a refusal
+  std::string detail;        // the kernel's own words about it (NLMSGERR_ATTR_MSG), if any
 };
 
 /// Takes one datagram apart: messages to `sequence` only, everything checked against the bytes that
@@ -30,13 +31,16 @@ class NetlinkSocket {
   NetlinkSocket();
 
   /// Sends `message` (its header's sequence and port id are overwritten, NLM_F_ACK is added unless
-  /// it is a dump) and waits at most 5 s for the whole answer. Throws SystemError; its call()
+  /// it is a dump) and waits for the whole answer, at most 5 s for a part of it. A dump that was
+  /// interrupted by a change is repeated. Throws SystemError; its call()
   /// carries the kernel's own words where it gave some.
   std::vector<Bytes> request(std::span<const uint8_t> message);
 
   void close() noexcept { fd_.reset(); }
 
  private:
+  NetlinkReply exchange(std::span<const uint8_t> message);
+
   UniqueFd fd_;
   uint32_t sequence_ = 0;
 };

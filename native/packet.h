@@ -1,8 +1,14 @@
 // Glossary
-//   packet   one inner IP packet
-//   batch    the packets that one turn of a pipeline moves together; one system call where the tier
-//   allows entry    one datagram of a batch on its way out turn     what a pipeline does between
-//   two looks at epoll: batches until EAGAIN or until its budget is spent
+//
+// packet: one inner IP packet.
+//
+// batch: the packets that are read, forwarded and sent together; one system call each way where the
+// tier allows.
+//
+// entry: one datagram of a batch on its way out.
+//
+// turn: what a pipeline does between two looks at epoll: batches, until nothing is left or its
+// budget is spent.
 #pragma once
 
 #include <cstddef>
@@ -23,6 +29,21 @@ inline constexpr size_t kTurnBudget = 256;
 
 /// No IP packet is longer than its 16-bit total length.
 inline constexpr size_t kMaxPacket = 65535;
+
+/// How a turn ended.
+enum class Turn : uint8_t {
+  drained,  // nothing is left to read
+  more,     // the budget is spent
+  blocked,  // the socket is full: call again when it is writable, and read nothing until then
+  failed,   // the descriptor is of no use any more
+};
+
+/// What a batched read brought. `error` says why it stopped before the batch was full: 0 when it
+/// was not, EAGAIN when nothing is left, else the errno of the failed call.
+struct ReadResult {
+  size_t count;
+  int error;
+};
 
 /// The buffers of one batch, allocated once. A packet in slot i is borrowed from the pool until the
 /// batch's next read.

@@ -2,7 +2,7 @@
 // their side.
 //
 // The writer swaps the pointer and stamps the old table with the current epoch. A reader announces
-// the epoch it saw before it loads the pointer, and kIdle when it is done with its turn. The old
+// the epoch it saw before it loads the pointer, and kIdle when it is done with its batch. The old
 // table is freed once every reader is idle or has announced a later epoch. All accesses are
 // sequentially consistent: either the writer sees the reader's announcement, or the reader's later
 // load sees the new pointer.
@@ -50,8 +50,11 @@ class Snapshot {
 
   /// Makes `next` the value that later pins see. Only one thread may write.
   void publish(std::unique_ptr<const T> next) {
-    std::unique_ptr<const T> old(current_.exchange(next.release()));
-    retired_.push_back({std::move(old), epoch_.fetch_add(1)});
+    // Room for the old value first: once it is swapped out, it must not be freed for want of
+    // memory.
+    Retired& retired = retired_.emplace_back();
+    retired.value.reset(current_.exchange(next.release()));
+    retired.epoch = epoch_.fetch_add(1);
     reclaim();
   }
 
@@ -71,7 +74,7 @@ class Snapshot {
 
   struct Retired {
     std::unique_ptr<const T> value;
-    uint64_t epoch;
+    uint64_t epoch = 0;
   };
 
   std::vector<Reader> readers_;

@@ -21,13 +21,6 @@ struct TunDevice {
 /// only one.
 TunDevice open_tun(const std::string& name_template, size_t queues);
 
-/// What a batched read brought. `error` says why it stopped before the batch was full: 0 when it
-/// was not, EAGAIN when nothing is left, else the errno of the failed call.
-struct ReadResult {
-  size_t count;
-  int error;
-};
-
 /// One queue of the device. Borrows the descriptor.
 class TunQueue {
  public:

@@ -1,5 +1,6 @@
 #include "udp.h"
 
+#include <algorithm>
 #include <cerrno>
 
 namespace flannel {
@@ -31,18 +32,20 @@ void set_option(int fd, int level, int option, int value, const char* name) {
   if (::setsockopt(fd, level, option, &value, sizeof value) < 0) throw SystemError(errno, name);
 }
 
-void set_receive_buffer(int fd, int bytes) {
-  // FORCE goes beyond net.core.rmem_max, but needs CAP_NET_ADMIN in the initial user namespace.
-  if (::setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) == 0) return;
-  set_option(fd, SOL_SOCKET, SO_RCVBUF, bytes, "SO_RCVBUF");
+void set_buffer(int fd, int force, int option, int bytes, const char* name) {
+  if (bytes == 0) return;
+  // FORCE goes beyond net.core.rmem_max and wmem_max, but needs CAP_NET_ADMIN.
+  if (::setsockopt(fd, SOL_SOCKET, force, &bytes, sizeof bytes) == 0) return;
+  set_option(fd, SOL_SOCKET, option, bytes, name);
 }
 
 }  // namespace
 
-UniqueFd open_udp(uint32_t address, uint16_t port, int receive_buffer, bool reuse_port) {
+UniqueFd open_udp(uint32_t address, uint16_t port, const SocketBuffers& buffers, bool reuse_port) {
   UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP));
   if (!fd.valid()) throw SystemError(errno, "socket");
-  if (receive_buffer > 0) set_receive_buffer(fd.get(), receive_buffer);
+  set_buffer(fd.get(), SO_RCVBUFFORCE, SO_RCVBUF, buffers.receive, "SO_RCVBUF");
+  set_buffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, buffers.send, "SO_SNDBUF");
   // Only for several queues: without it the kernel itself refuses a second daemon on the port.
   if (reuse_port) set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT");
   const sockaddr_in local = NextHop{htonl(address), htons(port)}.to_sockaddr();
@@ -102,12 +105,10 @@ ReadResult UdpSocket::receive(ReceiveBatch& batch) noexcept {
 }
 
 bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
-  bool refused = false;
   while (!batch.empty()) {
     const int n = send_some(batch);
     counters.add(Counter::encap_send_calls);
     if (n > 0) {
-      refused = false;
       const size_t end = batch.first_ + static_cast<size_t>(n);
       for (; batch.first_ < end; batch.first_++) {
         counters.add(Counter::encap_packets_out);
@@ -121,13 +122,6 @@ bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
       counters.add(Counter::encap_blocked);
       return false;
     }
-    // The kernel reports a late answer to an earlier datagram on the next send: this entry was not
-    // tried yet.
-    if (error == ECONNREFUSED && !refused) {
-      refused = true;
-      continue;
-    }
-    refused = false;
     counters.add(send_fault(error));
     batch.first_++;
   }

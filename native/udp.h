@@ -8,20 +8,23 @@
 #include "packet.h"
 #include "stats.h"
 #include "syscalls.h"
-#include "tun.h"
 
 namespace flannel {
 
-/// Opens a non-blocking socket bound to `address:port` (host order). `receive_buffer` in bytes, 0
-/// for the system's default; beyond net.core.rmem_max where CAP_NET_ADMIN allows. Throws
-/// SystemError.
-UniqueFd open_udp(uint32_t address, uint16_t port, int receive_buffer, bool reuse_port);
+/// Bytes that may wait in a socket, each way; 0 leaves the system's default.
+struct SocketBuffers {
+  int receive = 0;
+  int send = 0;
+};
+
+/// Opens a non-blocking socket bound to `address:port` (host order). Its buffers go beyond
+/// net.core.rmem_max and wmem_max where CAP_NET_ADMIN allows. Throws SystemError.
+UniqueFd open_udp(uint32_t address, uint16_t port, const SocketBuffers& buffers, bool reuse_port);
 
 /// Datagrams on their way out. Borrows the packets until the batch is empty again.
 class SendBatch {
  public:
   [[nodiscard]] bool empty() const noexcept { return first_ == count_; }
-  [[nodiscard]] bool full() const noexcept { return count_ == kBatchSize; }
   [[nodiscard]] size_t pending() const noexcept { return count_ - first_; }
   void push(std::span<uint8_t> packet, const NextHop& to) noexcept;
 

@@ -33,14 +33,22 @@ void Worker::start() {
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int error = try_start();
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (error != 0) throw SystemError(error, "start a dataplane thread");
+  pthread_setname_np(thread_.native_handle(), name_.c_str());
+}
+
+/// 0, or the errno.
+int Worker::try_start() noexcept {
   try {
     thread_ = std::thread([this] { run(); });
+    return 0;
   } catch (const std::system_error& error) {
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    throw SystemError(error.code().value(), "start a dataplane thread");
+    return error.code().value();
+  } catch (const std::bad_alloc&) {
+    return ENOMEM;
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  pthread_setname_np(thread_.native_handle(), name_.c_str());
 }
 
 void Worker::stop() noexcept {

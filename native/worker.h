@@ -35,6 +35,7 @@ class Worker {
     uint32_t events = 0;
   };
 
+  int try_start() noexcept;
   void run() noexcept;
   void encap_turn() noexcept;
   void decap_turn() noexcept;

@@ -27,19 +27,19 @@ uint16_t port_of(int fd) {
 /// One forwarder with the host's end of its TUN.
 class Node {
  public:
-  explicit Node(bool batched, bool split) {
+  Node(bool batched, bool split, Syscalls& syscalls = kernel()) {
     int pair[2];
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
     host_ = UniqueFd(pair[0]);
     std::vector<Queue> queues(1);
     queues[0].tun = UniqueFd(pair[1]);
-    queues[0].udp = open_udp(kLoopback, 0, 4 << 20, false);
+    queues[0].udp = open_udp(kLoopback, 0, {.receive = 4 << 20}, false);
     port_ = port_of(queues[0].udp.get());
     DataplaneOptions options{};
     options.batched = batched;
     options.split_threads = split;
     options.tunnel_address = ip(10, 244, 1, 0);
-    dataplane_ = std::make_unique<Dataplane>(options, std::move(queues));
+    dataplane_ = std::make_unique<Dataplane>(options, std::move(queues), syscalls);
   }
 
   [[nodiscard]] Route route_to(uint32_t network, uint8_t length) const {
@@ -48,9 +48,13 @@ class Node {
   Dataplane& dataplane() { return *dataplane_; }
 
   /// Hands a packet to the forwarder as the kernel would through the TUN; waits while its queue is
-  /// full.
-  void inject(const Bytes& packet) {
-    while (::send(host_.get(), packet.data(), packet.size(), 0) < 0) wait(POLLOUT, 5000);
+  /// full. False once the forwarder is closed.
+  bool inject(const Bytes& packet) {
+    while (::send(host_.get(), packet.data(), packet.size(), MSG_NOSIGNAL) < 0) {
+      if (errno != EAGAIN) return false;
+      wait(POLLOUT, 5000);
+    }
+    return true;
   }
 
   /// The next packet that the forwarder wrote to its TUN; empty when none came in time.
@@ -142,15 +146,14 @@ TEST_P(DataplaneTest, ChangesRoutesUnderTraffic) {
 }
 
 TEST_P(DataplaneTest, StopsUnderLoadAndAccountsForEveryPacket) {
-  std::atomic<bool> stop{false};
   std::thread flood([&] {
     const Bytes packet = make_packet({.destination = ip(10, 244, 2, 2), .payload = 1000});
-    while (!stop) a_.inject(packet);
+    while (a_.inject(packet)) {
+    }
   });
-  while (b_.count(Counter::decap_packets_out) < 10) b_.next(0);
-  stop = true;
+  while (b_.count(Counter::decap_packets_out) < 100) b_.next(0);
+  a_.dataplane().close();  // the flood goes on until it hits the closed descriptor
   flood.join();
-  a_.dataplane().close();
   b_.dataplane().close();
   for (Node* node : {&a_, &b_}) {
     int64_t encap = 0;
@@ -163,6 +166,58 @@ TEST_P(DataplaneTest, StopsUnderLoadAndAccountsForEveryPacket) {
     }
     EXPECT_EQ(encap, 0);
     EXPECT_EQ(decap, 0);
+  }
+}
+
+/// A socket that is full for the first few sends.
+class FullAtFirst : public ScriptedKernel {
+ public:
+  explicit FullAtFirst(int sends) : left_(sends) {}
+
+  ssize_t read(int fd, void* buffer, size_t size) noexcept override {
+    return kernel().read(fd, buffer, size);
+  }
+  ssize_t write(int fd, const void* buffer, size_t size) noexcept override {
+    return kernel().write(fd, buffer, size);
+  }
+  ssize_t recv(int fd, void* buffer, size_t size) noexcept override {
+    return kernel().recv(fd, buffer, size);
+  }
+  int recvmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
+    return kernel().recvmmsg(fd, messages, count);
+  }
+  ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
+    return left_-- > 0 ? -EAGAIN : kernel().sendto(fd, buffer, size, to);
+  }
+  int sendmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
+    return left_-- > 0 ? -EAGAIN : kernel().sendmmsg(fd, messages, count);
+  }
+
+ private:
+  std::atomic<int> left_;
+};
+
+TEST(DataplaneBackpressure, GoesOnWhereItStoppedOnceTheSocketTakesMore) {
+  for (const bool batched : {false, true}) {
+    for (const bool split : {false, true}) {
+      FullAtFirst full(5);
+      Node a(batched, split, full);
+      Node b(batched, split);
+      const Route there = b.route_to(ip(10, 244, 2, 0), 24);
+      a.dataplane().set_routes({&there, 1});
+      a.dataplane().start();
+      b.dataplane().start();
+      constexpr uint8_t kPackets = 100;
+      for (uint8_t i = 0; i < kPackets; i++) {
+        a.inject(make_packet({.destination = ip(10, 244, 2, 2), .first_payload_byte = i}));
+      }
+      for (uint8_t i = 0; i < kPackets; i++) {
+        const Bytes packet = b.next();
+        ASSERT_EQ(packet.size(), 52U);
+        EXPECT_EQ(packet[20], i);
+      }
+      EXPECT_EQ(a.count(Counter::encap_blocked), 5U);
+    }
   }
 }
 
@@ -218,7 +273,7 @@ TEST(DataplaneLifecycle, ReportsADeviceThatWentAwayAndDoesNotSpin) {
   const UniqueFd host(pair[0]);
   std::vector<Queue> queues(1);
   queues[0].tun = UniqueFd(pair[1]);
-  queues[0].udp = open_udp(kLoopback, 0, 0, false);
+  queues[0].udp = open_udp(kLoopback, 0, {}, false);
   ASSERT_EQ(::send(host.get(), "x", 1, 0), 1);
   Dataplane dataplane({}, std::move(queues), deleted);
   EXPECT_EQ(dataplane.failure(), 0);

@@ -81,7 +81,6 @@ TEST_P(DecapTest, CountsEachKindOfBadDatagram) {
       {"a total length below the header", changed(3, 19), "decap_bad_length"},
       {"a total length beyond the datagram", cut, "decap_bad_length"},
       {"bytes behind the packet", trailing, "decap_bad_length"},
-      {"TTL 0", make_packet({.ttl = 0}), "decap_ttl_zero"},
   };
   for (const BadDatagram& bad : cases) {
     SCOPED_TRACE(bad.description);
@@ -106,6 +105,12 @@ TEST_P(DecapTest, ABadDatagramDoesNotHurtItsNeighbours) {
   EXPECT_EQ(decap_.turn(), Turn::drained);
   EXPECT_EQ(kernel_.tun_out.size(), 3U);
   EXPECT_EQ(counters_.get(Counter::decap_short), 3U);
+}
+
+TEST_P(DecapTest, AnswersTtlZeroLikeTtlOne) {
+  EXPECT_EQ(after(make_packet({.source = ip(10, 244, 3, 7), .ttl = 0})), drop("decap_ttl_zero"));
+  ASSERT_EQ(kernel_.udp_out.size(), 1U);
+  EXPECT_EQ(kernel_.udp_out[0].payload[20], 11);
 }
 
 TEST_P(DecapTest, SendsTimeExceededBackToThePeerOfTheSender) {
@@ -140,13 +145,21 @@ TEST_P(DecapTest, CountsWhatTheDeviceRefuses) {
   }
 }
 
-TEST_P(DecapTest, GoesOnAfterAnErrorOfTheSocket) {
-  kernel_.receive_error = ECONNREFUSED;
-  EXPECT_EQ(decap_.turn(), Turn::drained);
-  EXPECT_EQ(counters_.get(Counter::decap_receive_errors), 1U);
-  kernel_.receive_error = EBADF;
-  EXPECT_EQ(decap_.turn(), Turn::failed);
-  EXPECT_EQ(decap_.failure(), EBADF);
+TEST_P(DecapTest, GoesOnAfterAnErrorOfTheNetwork) {
+  uint64_t errors = 0;
+  for (int error : {ECONNREFUSED, ECONNABORTED, EHOSTUNREACH, ENETDOWN, ENOMEM}) {
+    kernel_.receive_error = error;
+    EXPECT_EQ(decap_.turn(), Turn::drained) << error;
+    EXPECT_EQ(counters_.get(Counter::decap_receive_errors), ++errors);
+  }
+}
+
+TEST_P(DecapTest, FailsOnAnErrorThatWouldComeForEver) {
+  for (int error : {EBADF, EACCES, EINVAL, ENOSYS}) {
+    kernel_.receive_error = error;
+    EXPECT_EQ(decap_.turn(), Turn::failed) << error;
+    EXPECT_EQ(decap_.failure(), error);
+  }
 }
 
 }  // namespace

@@ -106,9 +106,10 @@ TEST_P(EncapTest, CountsAnErrorItCannotSend) {
   EXPECT_EQ(counters_.get(Counter::encap_icmp_failed), 1U);
 }
 
-TEST_P(EncapTest, CountsTtlZeroAndStaysSilent) {
+TEST_P(EncapTest, AnswersTtlZeroLikeTtlOne) {
   EXPECT_EQ(after(make_packet({.ttl = 0})), drop("encap_ttl_zero"));
-  EXPECT_TRUE(kernel_.icmp_out.empty());
+  ASSERT_EQ(kernel_.icmp_out.size(), 1U);
+  EXPECT_EQ(kernel_.icmp_out[0].payload[20], 11);
 }
 
 TEST_P(EncapTest, CountsTheKernelsOwnIpv6ChatterAsNotIpv4) {

@@ -10,6 +10,7 @@ namespace {
 constexpr uint32_t kRouter = ip(10, 244, 1, 0);
 
 Bytes error_about(Bytes offender, IcmpError error = IcmpError::net_unreachable) {
+  if (!may_answer(Ipv4Packet(offender))) return {};
   std::array<uint8_t, kMaxIcmpError> out;
   const auto message = build_icmp_error(error, kRouter, Ipv4Packet(offender), out);
   return {message.begin(), message.end()};
@@ -51,7 +52,7 @@ TEST(IcmpErrorMessage, QuotesOptionsToo) {
 }
 
 TEST(IcmpErrorMessage, AnswersPingsButNotIcmpErrors) {
-  for (uint8_t type : {0, 8, 13, 14}) {
+  for (uint8_t type : {0, 8, 13, 14, 15, 16, 17, 18}) {
     EXPECT_FALSE(error_about(make_packet({.protocol = 1, .first_payload_byte = type})).empty())
         << int{type};
   }

@@ -5,6 +5,7 @@
 #include <linux/rtnetlink.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <random>
 
@@ -70,6 +71,31 @@ TEST(ParseNetlink, CollectsADumpUntilItIsDone) {
   EXPECT_TRUE(reply.done);
   ASSERT_EQ(reply.messages.size(), 2U);
   EXPECT_EQ(reply.messages[1].back(), 2);
+}
+
+TEST(ParseNetlink, ReadsWhyADumpFailed) {
+  Bytes payload;
+  append(payload, -EINVAL);
+  append(payload, nlattr{sizeof(nlattr) + 4, NLMSGERR_ATTR_MSG});
+  for (char c : {'w', 'h', 'y', '\0'}) payload.push_back(static_cast<uint8_t>(c));
+  const NetlinkReply reply = parse_netlink(message(NLMSG_DONE, 7, payload, NLM_F_ACK_TLVS), 7);
+  EXPECT_EQ(reply.error, EINVAL);
+  EXPECT_EQ(reply.detail, "why");
+}
+
+TEST(ParseNetlink, TellsADumpThatWasInterrupted) {
+  const Bytes whole = message(RTM_NEWLINK, 7, Bytes(16, 1));
+  EXPECT_FALSE(parse_netlink(whole, 7).interrupted);
+  const Bytes torn = message(RTM_NEWLINK, 7, Bytes(16, 1), NLM_F_DUMP_INTR);
+  EXPECT_TRUE(parse_netlink(torn, 7).interrupted);
+}
+
+TEST(ParseNetlink, RefusesCodesThatAreNoErrno) {
+  for (int code : {1, -4096, INT_MIN}) {
+    Bytes payload;
+    append(payload, code);
+    EXPECT_EQ(parse_netlink(message(NLMSG_ERROR, 7, payload), 7).error, EBADMSG) << code;
+  }
 }
 
 TEST(ParseNetlink, SkipsAnswersToSomebodyElse) {

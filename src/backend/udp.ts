@@ -17,6 +17,9 @@ const DEFAULT_PORT = 8285;
 const OUTER_HEADERS = 28; // IPv4 and UDP
 const LEAST_MTU = 68; // RFC 791: every link carries this much
 const RECEIVE_BUFFER = 4 << 20; // the default holds a few dozen packets: too few for one delay of the thread
+// Datagrams to a host that does not answer ARP wait in the socket for seconds, about 200 KB a host: a default
+// buffer, full of those for two dead hosts, would block the living ones. This one holds those of 150.
+const SEND_BUFFER = 32 << 20;
 const TUN_NAME = 'flannel%d';
 const WATCH_MS = 1000;
 const DROPS_EVERY = 10; // watch periods between two reports of drops
@@ -85,6 +88,7 @@ function openNetwork(plan: Plan, lease: Lease): BackendNetwork {
     bindAddress: plan.external.address,
     port: plan.port,
     receiveBuffer: RECEIVE_BUFFER,
+    sendBuffer: SEND_BUFFER,
     tunnelAddress: address.ip,
   });
   try {
@@ -162,7 +166,7 @@ class UdpNetwork implements BackendNetwork {
       const { failure } = this.dataplane.stats();
       if (failure !== null) {
         throw new FlannelError(
-          `the dataplane stopped (${failure}): the TUN device ${this.dataplane.tunName} was probably deleted; restart flanneld`,
+          `the dataplane stopped (${failure}); was the TUN device ${this.dataplane.tunName} deleted? Restart flanneld`,
         );
       }
       if (period % DROPS_EVERY !== 0 || !log.v(1).enabled) continue;

@@ -1,4 +1,5 @@
 /** Hosts with daemons for the tests: made by the first test that needs them, gone after the last. */
+import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -84,6 +85,26 @@ export async function leftovers(host: Host): Promise<string> {
       .filter((line) => line.includes('flannel'))
       .join('\n')
   );
+}
+
+/** Pings 50 times a second while `action` runs; resolves with how many were sent. @throws where one is lost. */
+export async function undisturbed(from: Daemon, to: Daemon, action: () => Promise<void>): Promise<number> {
+  const probe = from.host.spawn('ping', ['-n', '-q', '-i', '0.02', to.overlayAddress], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let output = '';
+  probe.stdout?.setEncoding('utf8').on('data', (text: string) => (output += text));
+  const closed = new Promise((resolve) => probe.once('close', resolve));
+  try {
+    await action();
+  } finally {
+    probe.kill('SIGINT');
+    await closed;
+  }
+  const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(output) ?? [];
+  // The last one may be on its way when the probe is ended.
+  assert.ok(Number(sent) > 10 && Number(sent) - Number(received) <= 1, output);
+  return Number(sent);
 }
 
 /** in - out - drops of one direction: 0 once everything that came in has its outcome. */

@@ -40,6 +40,7 @@ function openDataplane(split: boolean): Dataplane {
     bindAddress: LOCAL,
     port: 8285,
     receiveBuffer: 0,
+    sendBuffer: 0,
     tunnelAddress: TUNNEL.ip,
   });
   const netlink = new Rtnetlink();
