@@ -1,6 +1,7 @@
 // The JS surface, and the only file that knows Node-API. index.d.ts says what each member promises.
 #include <napi.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <set>
@@ -56,6 +57,31 @@ bool choice_field(const Napi::Object& object, const char* key, const char* yes, 
   return value == yes;
 }
 
+FeatureSet features_field(const Napi::Object& object) {
+  const Napi::Value value = object.Get("features");
+  if (!value.IsArray())
+    throw Napi::TypeError::New(object.Env(), "features must be an array of names");
+  const auto names = value.As<Napi::Array>();
+  FeatureSet features;
+  for (uint32_t i = 0; i < names.Length(); i++) {
+    const std::string name = names.Get(i).ToString().Utf8Value();
+    const auto* info = std::find_if(kFeatures.begin(), kFeatures.end(),
+                                    [&](const FeatureInfo& known) { return known.name == name; });
+    if (info == kFeatures.end())
+      throw Napi::RangeError::New(object.Env(), "unknown feature " + name);
+    features.add(info->feature);
+  }
+  return features;
+}
+
+Napi::Array feature_names(Napi::Env env, FeatureSet features) {
+  auto names = Napi::Array::New(env);
+  for (const FeatureInfo& info : kFeatures) {
+    if (features.has(info.feature)) names.Set(names.Length(), std::string(info.name));
+  }
+  return names;
+}
+
 DataplaneOptions read_options(const Napi::CallbackInfo& info) {
   if (info.Length() < 1 || !info[0].IsObject()) {
     throw Napi::TypeError::New(info.Env(), "options must be an object");
@@ -65,7 +91,8 @@ DataplaneOptions read_options(const Napi::CallbackInfo& info) {
   if (!object.Get("tunName").IsString())
     throw Napi::TypeError::New(info.Env(), "tunName must be a string");
   options.tun_name = object.Get("tunName").As<Napi::String>().Utf8Value();
-  options.batched = choice_field(object, "tier", "batch", "basic");
+  options.features = features_field(object);
+  options.required = object.Get("required").ToBoolean();
   options.split_threads = choice_field(object, "threads", "split", "single");
   options.queues = number_field(object, "queues", kMaxQueues);
   if (options.queues == 0) throw Napi::RangeError::New(info.Env(), "queues is out of range");
@@ -167,6 +194,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject> {
     for (size_t i = 0; i < sums.size(); i++) counters[i] = static_cast<double>(sums[i]);
     auto stats = Napi::Object::New(env);
     stats.Set("counters", counters);
+    stats.Set("features", feature_names(env, core_->features()));
     stats.Set("routes", Napi::Number::New(env, static_cast<double>(core_->routes())));
     const int failure = core_->failure();
     stats.Set("failure",

@@ -1,9 +1,11 @@
 #include "dataplane.h"
 
+#include <cerrno>
+
 namespace flannel {
 
 Dataplane::Dataplane(const DataplaneOptions& options, Syscalls& syscalls)
-    : syscalls_(syscalls), icmp_(open_icmp()) {
+    : syscalls_(syscalls), icmp_(open_icmp()), features_(options.features) {
   // The socket before the device: a port that is taken should not make a device come and go.
   std::vector<Queue> queues(options.queues);
   for (Queue& queue : queues) {
@@ -13,25 +15,39 @@ Dataplane::Dataplane(const DataplaneOptions& options, Syscalls& syscalls)
   for (size_t i = 0; i < queues.size(); i++) queues[i].tun = std::move(device.queues[i]);
   tun_name_ = std::move(device.name);
   multi_queue_ = device.multi_queue;
+  probe(options, queues);
   build_lanes(options, std::move(queues));
   build_workers(options.split_threads);
 }
 
 Dataplane::Dataplane(const DataplaneOptions& options, std::vector<Queue> queues, Syscalls& syscalls)
-    : syscalls_(syscalls), tun_name_(options.tun_name) {
+    : syscalls_(syscalls), tun_name_(options.tun_name), features_(options.features) {
+  probe(options, queues);
   build_lanes(options, std::move(queues));
   build_workers(options.split_threads);
 }
 
+/// Turns the wanted features on, and keeps those that every queue has.
+void Dataplane::probe(const DataplaneOptions& options, const std::vector<Queue>& queues) {
+  for (const Queue& queue : queues) {
+    const FeatureSet has = enable_udp_offloads(queue.udp.get(), options.features);
+    for (const FeatureInfo& info : kFeatures) {
+      if (!options.features.has(info.feature) || has.has(info.feature)) continue;
+      if (options.required) throw SystemError(ENOTSUP, "feature " + std::string(info.name));
+      features_.remove(info.feature);
+    }
+  }
+}
+
 void Dataplane::build_lanes(const DataplaneOptions& options, std::vector<Queue> queues) {
-  const size_t batch_size = options.batched ? kBatchSize : 1;
+  const size_t batch_size = features_.has(Feature::batch) ? kBatchSize : 1;
   fib_ = std::make_unique<Snapshot<Fib>>(Fib::build({}), queues.size() * 2);
   for (Queue& queue : queues) {
     const size_t reader = lanes_.size() * 2;
     auto& lane = *lanes_.emplace_back(std::make_unique<Lane>());
     lane.queue = std::move(queue);
     const TunQueue tun(lane.queue.tun.get(), syscalls_);
-    const UdpSocket udp(lane.queue.udp.get(), options.batched, syscalls_);
+    const UdpSocket udp(lane.queue.udp.get(), features_, syscalls_);
     lane.encap =
         std::make_unique<Encap>(tun, udp, fib_->reader(reader), icmp_.get(), options.tunnel_address,
                                 batch_size, lane.encap_counters, syscalls_);

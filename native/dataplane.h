@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "caps.h"
 #include "decap.h"
 #include "encap.h"
 #include "fib.h"
@@ -20,7 +21,8 @@ namespace flannel {
 
 struct DataplaneOptions {
   std::string tun_name;   // or a template such as flannel%d
-  bool batched;           // tier `batch`, else `basic`
+  FeatureSet features;    // wanted; those the kernel lacks are left out,
+  bool required;          // or, when required, are an error
   bool split_threads;     // encap and decap on a thread each
   size_t queues;          // 1 … 64
   uint32_t bind_address;  // host order, as all addresses here
@@ -47,6 +49,8 @@ class Dataplane {
   Dataplane& operator=(const Dataplane&) = delete;
 
   [[nodiscard]] const std::string& tun_name() const noexcept { return tun_name_; }
+  /// What is in use now, after probing and after what failed at run time.
+  [[nodiscard]] FeatureSet features() const noexcept { return features_.get(); }
   [[nodiscard]] bool multi_queue() const noexcept { return multi_queue_; }
   [[nodiscard]] bool can_send_icmp() const noexcept { return icmp_.valid(); }
 
@@ -73,6 +77,7 @@ class Dataplane {
     std::unique_ptr<Decap> decap;
   };
 
+  void probe(const DataplaneOptions& options, const std::vector<Queue>& queues);
   void build_lanes(const DataplaneOptions& options, std::vector<Queue> queues);
   void build_workers(bool split_threads);
 
@@ -83,6 +88,7 @@ class Dataplane {
   std::string tun_name_;
   bool multi_queue_ = false;
   UniqueFd icmp_;
+  ActiveFeatures features_;
   std::unique_ptr<Snapshot<Fib>> fib_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<std::unique_ptr<Worker>> workers_;

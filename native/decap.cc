@@ -1,13 +1,15 @@
 // UDP -> TUN, in the order in which a packet meets it:
 //
 //   1. receive a batch of datagrams              (turn, UdpSocket::receive)
-//   2. check length and header                   (forward)
-//   3. TTL - 1; ran out: time-exceeded           (forward)
-//   4. write to the TUN queue                    (TunQueue::write)
+//   2. take rows of datagrams apart (UDP_GRO)    (take)
+//   3. check length and header                   (forward)
+//   4. TTL - 1; ran out: time-exceeded           (forward)
+//   5. write to the TUN queue                    (TunQueue::write)
 //
 // The inner header's checksum is left to the kernel behind the TUN device, which checks it anyway.
 #include "decap.h"
 
+#include <algorithm>
 #include <cerrno>
 
 namespace flannel {
@@ -61,17 +63,31 @@ Turn Decap::turn() noexcept {
   for (size_t moved = 0; moved < kTurnBudget;) {
     const ReadResult received = udp_.receive(batch_);
     counters_.add(Counter::decap_receive_calls);
-    counters_.add(Counter::decap_packets_in, received.count);
-    moved += received.count;
-    for (const auto& datagram : batch_.datagrams()) forward(datagram);
+    for (const auto& datagram : batch_.datagrams()) moved += take(datagram);
     if (received.error != 0) return stop_receiving(received.error);
   }
   return Turn::more;
 }
 
-void Decap::forward(ReceiveBatch::Datagram datagram) noexcept {
-  if (datagram.truncated) return counters_.add(Counter::decap_oversized);
-  switch (Ipv4Packet::check(datagram.payload)) {
+/// Takes a row of datagrams apart; how many there were.
+size_t Decap::take(const ReceiveBatch::Datagram& row) noexcept {
+  if (row.truncated || row.payload.empty()) {
+    counters_.add(Counter::decap_packets_in);
+    counters_.add(row.truncated ? Counter::decap_oversized : Counter::decap_short);
+    return 1;
+  }
+  size_t count = 0;
+  for (auto rest = row.payload; !rest.empty(); count++) {
+    const size_t size = std::min(row.segment_size, rest.size());
+    forward(rest.first(size));
+    rest = rest.subspan(size);
+  }
+  counters_.add(Counter::decap_packets_in, count);
+  return count;
+}
+
+void Decap::forward(std::span<uint8_t> bytes) noexcept {
+  switch (Ipv4Packet::check(bytes)) {
     case Ipv4Fault::none:
       break;
     case Ipv4Fault::too_short:
@@ -83,7 +99,7 @@ void Decap::forward(ReceiveBatch::Datagram datagram) noexcept {
     case Ipv4Fault::bad_length:
       return counters_.add(Counter::decap_bad_length);
   }
-  Ipv4Packet packet(datagram.payload);
+  Ipv4Packet packet(bytes);
   if (packet.ttl() == 0) {
     counters_.add(Counter::decap_ttl_zero);
     return answer(IcmpError::time_exceeded, packet);

@@ -26,7 +26,8 @@ class Decap {
   [[nodiscard]] int udp_fd() const noexcept { return udp_.fd(); }
 
  private:
-  void forward(ReceiveBatch::Datagram datagram) noexcept;
+  size_t take(const ReceiveBatch::Datagram& row) noexcept;
+  void forward(std::span<uint8_t> bytes) noexcept;
   void answer(IcmpError error, Ipv4Packet offender) noexcept;
   Turn stop_receiving(int error) noexcept;
 

@@ -5,7 +5,7 @@
 //   3. check the header                                     (forward)
 //   4. longest-prefix match; none: net-unreachable          (forward)
 //   5. TTL - 1; ran out: time-exceeded                      (forward)
-//   6. join the batch to the next hop                       (SendBatch::push)
+//   6. join a run of the batch                              (SendBatch::push)
 //   7. send the batch                                       (UdpSocket::send)
 //
 // The payload is never copied: the datagram is sent from the buffer that the packet was read into.
@@ -76,7 +76,15 @@ void Encap::forward(const Fib& fib, std::span<uint8_t> bytes) noexcept {
     return answer(IcmpError::time_exceeded, packet);
   }
   packet.decrement_ttl();
-  batch_.push(bytes, *next_hop);
+  send({{}, bytes}, *next_hop, packet.flow());
+}
+
+/// Adds a packet to the batch. A batch that overflows is sent in between; where the socket is full
+/// as well, the packet is dropped.
+void Encap::send(Pieces packet, const NextHop& to, uint32_t flow) noexcept {
+  if (batch_.push(packet, to, flow, udp_.max_segments())) return;
+  if (!udp_.send(batch_, counters_)) return counters_.add(Counter::encap_no_buffer);
+  batch_.push(packet, to, flow, udp_.max_segments());
 }
 
 /// The sender is this host or behind it, so the error goes to this host's own IP stack.

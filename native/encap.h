@@ -29,6 +29,7 @@ class Encap {
 
  private:
   void forward(const Fib& fib, std::span<uint8_t> bytes) noexcept;
+  void send(Pieces packet, const NextHop& to, uint32_t flow) noexcept;
   void answer(IcmpError error, Ipv4Packet offender) noexcept;
   Turn stop_reading(int error) noexcept;
 

@@ -14,11 +14,19 @@ export interface NativeError extends Error {
   readonly syscall: string;
 }
 
+/**
+ * `batch`: recvmmsg and sendmmsg; `gso`, `gro`: UDP_SEGMENT and UDP_GRO; `tso`, `uso`: TCP and UDP super-packets
+ * through the TUN device.
+ */
+export type Feature = 'batch' | 'gso' | 'gro' | 'tso' | 'uso';
+
 export interface DataplaneOptions {
   /** Name of the TUN device, or a template such as `flannel%d` that the kernel completes. */
   readonly tunName: string;
-  /** `basic` moves one packet a system call, `batch` up to 64. */
-  readonly tier: 'basic' | 'batch';
+  /** What to use of the kernel, where it has it; none at all moves one packet a system call. */
+  readonly features: readonly Feature[];
+  /** Whether a feature that the kernel lacks is an error (ENOTSUP, `feature NAME`) instead of left out. */
+  readonly required: boolean;
   /** `single`: one thread for both directions; `split`: encap and decap have one each. */
   readonly threads: 'single' | 'split';
   /** TUN queues, each with a socket and threads of its own; 1 … 64. More than 1 needs IFF_MULTI_QUEUE. */
@@ -50,6 +58,8 @@ export interface CounterInfo {
 export interface Stats {
   /** Sums over all workers since the start, in the order of `counters`. */
   readonly counters: Float64Array;
+  /** In use now: after probing, and without what failed at run time. */
+  readonly features: readonly Feature[];
   readonly routes: number;
   /** Why a dataplane thread stopped working, or null while all of them run. */
   readonly failure: string | null;

@@ -8,6 +8,7 @@
       "icmp.cc",
       "netlink.cc",
       "notify.cc",
+      "send_batch.cc",
       "syscalls.cc",
       "tun.cc",
       "udp.cc",
@@ -21,6 +22,7 @@
       "test/fib_test.cc",
       "test/icmp_test.cc",
       "test/netlink_test.cc",
+      "test/send_batch_test.cc",
       "test/snapshot_test.cc",
       "test/tiers_test.cc",
       "test/udp_test.cc"

@@ -1,7 +1,17 @@
 #include "udp.h"
 
+#include <netinet/udp.h>
+
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103  // linux/udp.h, since Linux 4.18
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104  // since Linux 5.0
+#endif
 
 namespace flannel {
 namespace {
@@ -39,6 +49,33 @@ void set_buffer(int fd, int force, int option, int bytes, const char* name) {
   set_option(fd, SOL_SOCKET, option, bytes, name);
 }
 
+/// Whether the kernel refused a run for being one, so that its datagrams may pass singly.
+bool refuses_run(int error) noexcept {
+  switch (error) {
+    case EMSGSIZE:  // a datagram is beyond the path's MTU: singly they are fragmented or refused
+                    // one by one
+    case EINVAL:    // too many datagrams for this kernel
+    case EIO:       // before Linux 6.11 and on a device without checksum offload
+    case EOPNOTSUPP:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// The size of the datagrams in a message, from its UDP_GRO control message; `length` where there
+/// is none.
+size_t segment_size_of(msghdr& header, size_t length) noexcept {
+  for (cmsghdr* control = CMSG_FIRSTHDR(&header); control != nullptr;
+       control = CMSG_NXTHDR(&header, control)) {
+    if (control->cmsg_level != IPPROTO_UDP || control->cmsg_type != UDP_GRO) continue;
+    int size = 0;
+    std::memcpy(&size, CMSG_DATA(control), sizeof size);
+    if (size > 0) return static_cast<size_t>(size);
+  }
+  return length;
+}
+
 }  // namespace
 
 UniqueFd open_udp(uint32_t address, uint16_t port, const SocketBuffers& buffers, bool reuse_port) {
@@ -55,64 +92,76 @@ UniqueFd open_udp(uint32_t address, uint16_t port, const SocketBuffers& buffers,
   return fd;
 }
 
-void SendBatch::push(std::span<uint8_t> packet, const NextHop& to) noexcept {
-  payloads_[count_] = {packet.data(), packet.size()};
-  peers_[count_] = to.to_sockaddr();
-  msghdr& header = messages_[count_].msg_hdr;
-  header = {};
-  header.msg_name = &peers_[count_];
-  header.msg_namelen = sizeof peers_[count_];
-  header.msg_iov = &payloads_[count_];
-  header.msg_iovlen = 1;
-  count_++;
+FeatureSet enable_udp_offloads(int fd, FeatureSet wanted) noexcept {
+  FeatureSet has = wanted;
+  // Zero turns it off, and is refused where it is unknown.
+  const int zero = 0;
+  if (::setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &zero, sizeof zero) < 0) has.remove(Feature::gso);
+  const int gro = wanted.has(Feature::gro) ? 1 : 0;
+  if (::setsockopt(fd, IPPROTO_UDP, UDP_GRO, &gro, sizeof gro) < 0) has.remove(Feature::gro);
+  return has;
 }
 
 ReceiveBatch::ReceiveBatch(PacketPool& pool)
-    : pool_(pool), messages_(pool.slots()), payloads_(pool.slots()) {
+    : pool_(pool), messages_(pool.slots()), payloads_(pool.slots()), controls_(pool.slots()) {
   for (size_t i = 0; i < pool.slots(); i++) {
     payloads_[i] = {pool.slot(i).data(), pool.slot(i).size()};
     messages_[i].msg_hdr.msg_iov = &payloads_[i];
     messages_[i].msg_hdr.msg_iovlen = 1;
+    messages_[i].msg_hdr.msg_control = controls_[i].bytes.data();
   }
   datagrams_.reserve(pool.slots());
 }
 
-void ReceiveBatch::take(size_t slot, size_t length) noexcept {
+/// The kernel writes the length of what it put there over that of the room.
+std::span<mmsghdr> ReceiveBatch::prepare() noexcept {
+  for (mmsghdr& message : messages_) message.msg_hdr.msg_controllen = sizeof(Control);
+  return messages_;
+}
+
+void ReceiveBatch::take(size_t slot, size_t length, size_t segment_size) noexcept {
   const auto buffer = pool_.slot(slot);
-  datagrams_.push_back({buffer.first(std::min(length, buffer.size())), length > buffer.size()});
+  const auto payload = buffer.first(std::min(length, buffer.size()));
+  datagrams_.push_back({payload, segment_size, length > buffer.size()});
 }
 
 ReadResult UdpSocket::receive(ReceiveBatch& batch) noexcept {
   batch.datagrams_.clear();
+  const auto messages = batch.prepare();
+  const iovec& first = batch.payloads_.front();
   ssize_t n = 0;
   do {
-    if (batched_) {
-      n = syscalls_.recvmmsg(fd_, batch.messages_.data(),
-                             static_cast<unsigned>(batch.messages_.size()));
-    } else {
-      n = syscalls_.recv(fd_, batch.payloads_[0].iov_base, batch.payloads_[0].iov_len);
-    }
+    n = batched_ ? syscalls_->recvmmsg(fd_, messages.data(), static_cast<unsigned>(messages.size()))
+                 : syscalls_->recv(fd_, first.iov_base, first.iov_len);
   } while (n == -EINTR);
   if (n < 0) return {0, static_cast<int>(-n)};
+  const auto result = static_cast<size_t>(n);
   if (!batched_) {
-    batch.take(0, static_cast<size_t>(n));
+    batch.take(0, result, result);
     return {1, 0};
   }
-  const auto count = static_cast<size_t>(n);
-  for (size_t i = 0; i < count; i++) batch.take(i, batch.messages_[i].msg_len);
+  for (size_t i = 0; i < result; i++) {
+    batch.take(i, messages[i].msg_len, segment_size_of(messages[i].msg_hdr, messages[i].msg_len));
+  }
   // A batch that is not full emptied the socket; epoll tells when there is more.
-  return {count, count < batch.messages_.size() ? EAGAIN : 0};
+  return {result, result < messages.size() ? EAGAIN : 0};
 }
 
 bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
   while (!batch.empty()) {
+    SendBatch::Entry& entry = batch.entries_[batch.first_];
+    if (entry.singly) {
+      if (!send_singly(entry, counters)) return false;
+      batch.first_++;
+      continue;
+    }
     const int n = send_some(batch);
     counters.add(Counter::encap_send_calls);
     if (n > 0) {
-      const size_t end = batch.first_ + static_cast<size_t>(n);
-      for (; batch.first_ < end; batch.first_++) {
-        counters.add(Counter::encap_packets_out);
-        counters.add(Counter::encap_bytes, batch.payloads_[batch.first_].iov_len);
+      for (const size_t end = batch.first_ + static_cast<size_t>(n); batch.first_ < end;
+           batch.first_++) {
+        counters.add(Counter::encap_packets_out, batch.entries_[batch.first_].segments);
+        counters.add(Counter::encap_bytes, batch.entries_[batch.first_].bytes);
       }
       continue;
     }
@@ -122,29 +171,75 @@ bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
       counters.add(Counter::encap_blocked);
       return false;
     }
-    counters.add(send_fault(error));
+    if (entry.segments > 1 && refuses_run(error)) {
+      give_up_runs(error, entry.segments);
+      entry.singly = true;
+      continue;
+    }
+    counters.add(send_fault(error), entry.segments);
     batch.first_++;
   }
   batch.clear();
   return true;
 }
 
-/// One system call from the first entry without an outcome on: how many it sent, or the negated
-/// errno.
+/// One system call from the first entry without an outcome on: how many entries it sent, or the
+/// negated errno.
 int UdpSocket::send_some(SendBatch& batch) noexcept {
-  const size_t i = batch.first_;
-  if (batched_) {
-    return syscalls_.sendmmsg(fd_, &batch.messages_[i], static_cast<unsigned>(batch.pending()));
+  const SendBatch::Entry& entry = batch.entries_[batch.first_];
+  if (batched_ || entry.pieces > 1) {
+    const auto messages = batch.messages();
+    return syscalls_->sendmmsg(fd_, messages.data(),
+                               batched_ ? static_cast<unsigned>(messages.size()) : 1);
   }
-  const iovec& payload = batch.payloads_[i];
-  const ssize_t n = syscalls_.sendto(fd_, payload.iov_base, payload.iov_len, batch.peers_[i]);
+  const iovec& payload = entry.iov[0];
+  const ssize_t n = syscalls_->sendto(fd_, payload.iov_base, payload.iov_len, entry.peer);
   return n < 0 ? static_cast<int>(n) : 1;
+}
+
+/// The datagrams of a refused run, from the first without an outcome on; false when the socket is
+/// full.
+bool UdpSocket::send_singly(SendBatch::Entry& entry, Counters& counters) noexcept {
+  for (; entry.done < entry.segments; entry.done++) {
+    mmsghdr message{};
+    message.msg_hdr.msg_name = &entry.peer;
+    message.msg_hdr.msg_namelen = sizeof entry.peer;
+    message.msg_hdr.msg_iov = &entry.iov[entry.done * entry.pieces];
+    message.msg_hdr.msg_iovlen = entry.pieces;
+    int n = 0;
+    do {
+      n = syscalls_->sendmmsg(fd_, &message, 1);
+      counters.add(Counter::encap_send_calls);
+    } while (n == -EINTR);
+    if (n == -EAGAIN) {
+      counters.add(Counter::encap_blocked);
+      return false;
+    }
+    if (n <= 0) {
+      counters.add(send_fault(n == 0 ? EIO : -n));
+      continue;
+    }
+    const size_t before = entry.done * entry.segment_size;
+    counters.add(Counter::encap_packets_out);
+    counters.add(Counter::encap_bytes, std::min(entry.segment_size, entry.bytes - before));
+  }
+  return true;
+}
+
+/// Learns from a refusal. A size is the path's matter and says nothing about runs as such.
+void UdpSocket::give_up_runs(int error, size_t segments) noexcept {
+  if (error == EMSGSIZE) return;
+  if (error == EINVAL && segments > SendBatch::kMaxSegmentsBefore69) {
+    segments_limit_ = SendBatch::kMaxSegmentsBefore69;
+  } else {
+    features_->remove(Feature::gso);
+  }
 }
 
 int UdpSocket::send_one(std::span<const uint8_t> packet, const NextHop& to) noexcept {
   ssize_t n = 0;
   do {
-    n = syscalls_.sendto(fd_, packet.data(), packet.size(), to.to_sockaddr());
+    n = syscalls_->sendto(fd_, packet.data(), packet.size(), to.to_sockaddr());
   } while (n == -EINTR);
   return n < 0 ? static_cast<int>(-n) : 0;
 }

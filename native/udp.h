@@ -1,11 +1,11 @@
-// The underlay side: one UDP socket, batched where the tier allows.
+// The underlay side: one UDP socket, batched and offloaded where the kernel allows.
 #pragma once
 
-#include <array>
 #include <vector>
 
-#include "fib.h"
+#include "caps.h"
 #include "packet.h"
+#include "send_batch.h"
 #include "stats.h"
 #include "syscalls.h"
 
@@ -21,34 +21,19 @@ struct SocketBuffers {
 /// net.core.rmem_max and wmem_max where CAP_NET_ADMIN allows. Throws SystemError.
 UniqueFd open_udp(uint32_t address, uint16_t port, const SocketBuffers& buffers, bool reuse_port);
 
-/// Datagrams on their way out. Borrows the packets until the batch is empty again.
-class SendBatch {
- public:
-  [[nodiscard]] bool empty() const noexcept { return first_ == count_; }
-  [[nodiscard]] size_t pending() const noexcept { return count_ - first_; }
-  void push(std::span<uint8_t> packet, const NextHop& to) noexcept;
-
- private:
-  friend class UdpSocket;
-  void clear() noexcept { first_ = count_ = 0; }
-
-  std::array<mmsghdr, kBatchSize> messages_{};
-  std::array<iovec, kBatchSize> payloads_{};
-  std::array<sockaddr_in, kBatchSize> peers_{};
-  size_t first_ = 0;  // the first entry that has no outcome yet
-  size_t count_ = 0;
-};
+/// Turns on what `wanted` asks of a socket (gso, gro); returns what the kernel has of it.
+FeatureSet enable_udp_offloads(int fd, FeatureSet wanted) noexcept;
 
 /// Datagrams on their way in: the message headers that recvmmsg fills, bound to the pool's slots.
 class ReceiveBatch {
  public:
   explicit ReceiveBatch(PacketPool& pool);
 
-  /// A received datagram. One that did not fit its slot is marked, so that nobody takes the part
-  /// for the whole.
+  /// A received datagram, or with UDP_GRO a row of them.
   struct Datagram {
     std::span<uint8_t> payload;
-    bool truncated;
+    size_t segment_size;  // of each in the row but the last, which may be shorter
+    bool truncated;       // did not fit its slot: nobody may take the part for the whole
   };
 
   /// What the last receive brought; borrowed until the next one.
@@ -56,29 +41,44 @@ class ReceiveBatch {
 
  private:
   friend class UdpSocket;
-  void take(size_t slot, size_t length) noexcept;
+  struct Control {
+    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> bytes;
+  };
+
+  std::span<mmsghdr> prepare() noexcept;
+  void take(size_t slot, size_t length, size_t segment_size) noexcept;
 
   PacketPool& pool_;
   std::vector<mmsghdr> messages_;
   std::vector<iovec> payloads_;
+  std::vector<Control> controls_;
   std::vector<Datagram> datagrams_;
 };
 
-/// One socket. Borrows the descriptor; encap and decap may use it from two threads.
+/// One socket. Borrows the descriptor; encap and decap may use it from two threads, each through a
+/// UdpSocket of its own.
 class UdpSocket {
  public:
-  /// `batched`: recvmmsg and sendmmsg instead of one call a datagram.
-  UdpSocket(int fd, bool batched, Syscalls& syscalls) noexcept
-      : fd_(fd), batched_(batched), syscalls_(syscalls) {}
+  UdpSocket(int fd, ActiveFeatures& features, Syscalls& syscalls) noexcept
+      : fd_(fd),
+        batched_(features.has(Feature::batch)),
+        features_(&features),
+        syscalls_(&syscalls) {}
 
   [[nodiscard]] int fd() const noexcept { return fd_; }
 
-  /// Fills `batch` with what has arrived, at most one datagram a slot.
+  /// How many datagrams an entry of a SendBatch may hold now; 1 = no runs.
+  [[nodiscard]] size_t max_segments() const noexcept {
+    return features_->has(Feature::gso) ? segments_limit_ : 1;
+  }
+
+  /// Fills `batch` with what has arrived, at most one message a slot.
   ReadResult receive(ReceiveBatch& batch) noexcept;
 
-  /// Sends every entry and counts each in exactly one counter of `counters`. A failed entry does
-  /// not hold up its neighbours. False when the socket is full: what is left stays in the batch, to
-  /// be sent again when the socket is writable.
+  /// Sends every datagram and counts each in exactly one counter of `counters`. One that fails does
+  /// not hold up its neighbours; a run that the kernel refuses as such is sent one by one. False
+  /// when the socket is full: what is left stays in the batch, to be sent again when the socket is
+  /// writable.
   bool send(SendBatch& batch, Counters& counters) noexcept;
 
   /// Sends one datagram beside the batches; 0 or the errno.
@@ -86,10 +86,14 @@ class UdpSocket {
 
  private:
   int send_some(SendBatch& batch) noexcept;
+  bool send_singly(SendBatch::Entry& entry, Counters& counters) noexcept;
+  void give_up_runs(int error, size_t segments) noexcept;
 
   int fd_;
   bool batched_;
-  Syscalls& syscalls_;
+  size_t segments_limit_ = SendBatch::kMaxSegments;
+  ActiveFeatures* features_;
+  Syscalls* syscalls_;
 };
 
 }  // namespace flannel

@@ -9,7 +9,7 @@ import { FlannelError } from './errors.js';
 import { formatIp4 } from './ip.js';
 import type { Cidr4, Ip4 } from './ip.js';
 
-export type { CounterInfo, DataplaneOptions, Stats } from '../native/index.js';
+export type { CounterInfo, DataplaneOptions, Feature, Stats } from '../native/index.js';
 
 const native = loadAddon();
 
@@ -134,6 +134,10 @@ function explain(options: Native.DataplaneOptions, error: Native.NativeError): s
     case 'bind EACCES':
       return `no permission to bind UDP ${where}: run as root or set a Backend.Port of 1024 or above`;
     default:
+      if (code === 'ENOTSUP' && error.syscall.startsWith('feature ')) {
+        const feature = error.syscall.slice('feature '.length);
+        return `this kernel lacks ${feature}, which --dataplane-tier asks for: choose a lower tier, auto, or --dataplane-disable=${feature}`;
+      }
       return `cannot open the dataplane on ${where}: ${error.message} (${code})`;
   }
 }

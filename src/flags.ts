@@ -18,12 +18,15 @@ interface ValueTypes {
   readonly location: string;
   readonly tier: (typeof CHOICES)['tier'][number];
   readonly threads: (typeof CHOICES)['threads'][number];
+  /** Words separated by commas. */
+  readonly features: readonly (typeof CHOICES)['features'][number][];
 }
 
-/** The words that a flag of such a kind takes. */
+/** The words that a flag of such a kind takes, the slowest tier first. */
 const CHOICES = {
-  tier: ['auto', 'basic', 'batch'],
+  tier: ['auto', 'basic', 'batch', 'udp-offload'],
   threads: ['auto', 'single', 'split'],
+  features: ['batch', 'gso', 'gro'],
 } as const;
 
 type Kind = keyof ValueTypes;
@@ -54,7 +57,10 @@ function row<K extends Kind>(
 // prettier-ignore
 const FLAGS = {
   'backend': row('string', '', 'backend to run, in place of the network config\'s Backend.Type: udp'),
-  'dataplane-tier': row('tier', 'auto', 'how packets are moved: basic (one a system call), batch, or auto for the fastest that works'),
+  'dataplane-disable': row('features', [], 'kernel features that the dataplane must not use, separated by commas: batch, gso, gro'),
+  'dataplane-receive-buffer': row('int', 4 << 20, 'bytes that may wait in the socket to be received; 0 leaves the default of the system'),
+  'dataplane-send-buffer': row('int', 32 << 20, 'bytes that may wait in the socket to be sent, also for hosts that do not answer; 0 leaves the default of the system'),
+  'dataplane-tier': row('tier', 'auto', 'how packets are moved: basic (one a system call), batch, udp-offload (runs of datagrams), or auto for the fastest that works'),
   'dataplane-threads': row('threads', 'auto', 'single: one thread for both directions; split: one each; auto: split where there are two processors'),
   'etcd-endpoints': row('string', 'http://127.0.0.1:4001,http://127.0.0.1:2379', 'etcd endpoints, separated by commas'),
   'etcd-prefix': row('string', '/coreos.com/network', 'key prefix in etcd'),
@@ -186,6 +192,7 @@ export function helpText(program: string): string {
     vmodule: ' value',
     location: ' value',
     tier: ' string',
+    features: ' value',
     threads: ' string',
   };
   const lines = [`Usage: ${program} [OPTION]...`];
@@ -198,7 +205,7 @@ export function helpText(program: string): string {
 
 function defaultText(kind: Kind, initial: Value): string {
   if (kind === 'location') return ' (default :0)';
-  if (kind === 'list' || initial === '' || initial === 0 || initial === false) return '';
+  if (typeof initial === 'object' || initial === '' || initial === 0 || initial === false) return '';
   return ` (default ${typeof initial === 'string' ? JSON.stringify(initial) : String(initial)})`;
 }
 
@@ -263,6 +270,14 @@ function parseValue(flag: Row, text: string, before: Value): Value {
       const choices: readonly string[] = CHOICES[flag.kind];
       if (!choices.includes(text)) throw new UsageError(`write one of ${choices.join(', ')}`);
       return text;
+    }
+    case 'features': {
+      const words = text === '' ? [] : text.split(',');
+      const known: readonly string[] = CHOICES.features;
+      if (!words.every((word) => known.includes(word))) {
+        throw new UsageError(`write names out of ${known.join(', ')}, separated by commas`);
+      }
+      return words;
     }
     case 'string':
       return text;

@@ -36,7 +36,7 @@ class Node {
     queues[0].udp = open_udp(kLoopback, 0, {.receive = 4 << 20}, false);
     port_ = port_of(queues[0].udp.get());
     DataplaneOptions options{};
-    options.batched = batched;
+    if (batched) options.features.add(Feature::batch);
     options.split_threads = split;
     options.tunnel_address = ip(10, 244, 1, 0);
     dataplane_ = std::make_unique<Dataplane>(options, std::move(queues), syscalls);

@@ -1,8 +1,11 @@
 // A kernel that does what the test wrote down: what reads return, and which sends fail with what.
 #pragma once
 
+#include <netinet/udp.h>
+
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <deque>
 #include <functional>
 #include <utility>
@@ -36,6 +39,11 @@ class ScriptedKernel : public Syscalls {
   int send_calls = 0;
   /// Outcome of the n-th attempt to send a datagram: 0 or an errno. Default: all succeed.
   std::function<int(const Bytes&)> send_outcome = [](const Bytes&) { return 0; };
+  /// Outcome of a run sent with UDP_SEGMENT: 0 or an errno; with its bytes and the size of a
+  /// datagram.
+  std::function<int(const Bytes&, size_t)> run_outcome = [](const Bytes&, size_t) { return 0; };
+  std::vector<size_t> runs;  // how many datagrams each run held
+  int gro_size = 0;          // UDP_GRO's word about every received message
   /// sendmmsg takes at most this many a call.
   unsigned send_most = 1024;
 
@@ -62,8 +70,14 @@ class ScriptedKernel : public Syscalls {
   int recvmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
     unsigned n = 0;
     for (; n < count && !udp_in.empty(); n++) {
-      const iovec& slot = *messages[n].msg_hdr.msg_iov;
-      messages[n].msg_len = static_cast<unsigned>(recv(fd, slot.iov_base, slot.iov_len));
+      msghdr& header = messages[n].msg_hdr;
+      messages[n].msg_len =
+          static_cast<unsigned>(recv(fd, header.msg_iov->iov_base, header.msg_iov->iov_len));
+      if (gro_size > 0) {
+        put_control(header, UDP_GRO, gro_size);
+      } else {
+        header.msg_controllen = 0;
+      }
     }
     return n > 0 ? static_cast<int>(n) : -receive_error;
   }
@@ -71,9 +85,7 @@ class ScriptedKernel : public Syscalls {
     send_calls++;
     unsigned n = 0;
     for (; n < count && n < send_most; n++) {
-      const msghdr& header = messages[n].msg_hdr;
-      const ssize_t sent = send(copy(header.msg_iov->iov_base, header.msg_iov->iov_len),
-                                *static_cast<const sockaddr_in*>(header.msg_name));
+      const ssize_t sent = send_message(messages[n].msg_hdr);
       if (sent >= 0) continue;
       // As the kernel: an error is reported only when it is the first entry's, so it shows on the
       // next call.
@@ -95,6 +107,41 @@ class ScriptedKernel : public Syscalls {
     from.pop_front();
     std::copy_n(packet.begin(), std::min(size, packet.size()), static_cast<uint8_t*>(buffer));
     return static_cast<ssize_t>(packet.size());
+  }
+  static void put_control(msghdr& header, int type, int value) {
+    cmsghdr* control = CMSG_FIRSTHDR(&header);
+    control->cmsg_level = IPPROTO_UDP;
+    control->cmsg_type = type;
+    control->cmsg_len = CMSG_LEN(sizeof value);
+    std::memcpy(CMSG_DATA(control), &value, sizeof value);
+    header.msg_controllen = CMSG_SPACE(sizeof value);
+  }
+  static size_t segment_size(const msghdr& header) {
+    uint16_t size = 0;
+    if (header.msg_control != nullptr) {
+      std::memcpy(&size, CMSG_DATA(CMSG_FIRSTHDR(&header)), sizeof size);
+    }
+    return size;
+  }
+  ssize_t send_message(const msghdr& header) {
+    Bytes bytes;
+    for (size_t i = 0; i < header.msg_iovlen; i++) {
+      const Bytes piece = copy(header.msg_iov[i].iov_base, header.msg_iov[i].iov_len);
+      bytes.insert(bytes.end(), piece.begin(), piece.end());
+    }
+    const auto& to = *static_cast<const sockaddr_in*>(header.msg_name);
+    const size_t size = segment_size(header);
+    if (size == 0) return send(std::move(bytes), to);
+    const int unreported = std::exchange(unreported_, 0);
+    const int error = unreported != 0 ? unreported : run_outcome(bytes, size);
+    if (error != 0) return -error;
+    runs.push_back((bytes.size() + size - 1) / size);
+    for (size_t at = 0; at < bytes.size(); at += size) {
+      const auto first = bytes.begin() + static_cast<ptrdiff_t>(at);
+      const auto last = bytes.begin() + static_cast<ptrdiff_t>(std::min(at + size, bytes.size()));
+      udp_out.push_back({{first, last}, to});
+    }
+    return static_cast<ssize_t>(bytes.size());
   }
   ssize_t send(Bytes payload, const sockaddr_in& to) {
     const int unreported = std::exchange(unreported_, 0);

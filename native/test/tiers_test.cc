@@ -67,7 +67,8 @@ Outcome run(uint64_t seed, size_t batch_size) {
                         {ip(10, 244, 3, 0), 24, {htonl(ip(192, 0, 2, 3)), htons(8285)}}}),
                     2);
   const TunQueue tun(ScriptedKernel::kTun, kernel);
-  const UdpSocket udp(ScriptedKernel::kUdp, batch_size > 1, kernel);
+  ActiveFeatures features(batch_size > 1 ? FeatureSet{Feature::batch} : FeatureSet{});
+  const UdpSocket udp(ScriptedKernel::kUdp, features, kernel);
   Encap encap(tun, udp, fib.reader(0), ScriptedKernel::kIcmp, kTunnel, batch_size, counters,
               kernel);
   kernel.tun_in = stream(seed);

@@ -4,7 +4,10 @@ import type { ExternalInterface } from '../iface.js';
 import type { Lease, LeaseAttrs } from '../lease/lease.js';
 
 /** What the command line adds to a backend's own config. */
-export type BackendOptions = Pick<Options, 'dataplaneTier' | 'dataplaneThreads'>;
+export type BackendOptions = Pick<
+  Options,
+  'dataplaneTier' | 'dataplaneThreads' | 'dataplaneDisable' | 'dataplaneReceiveBuffer' | 'dataplaneSendBuffer'
+>;
 
 /** A way to carry packets to the hosts that hold the other leases. */
 export interface Backend {

@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import type { NetworkConfig } from '../config.js';
 import { counters, Dataplane, nativeErrorCode } from '../dataplane.js';
-import type { Route } from '../dataplane.js';
+import type { Feature, Route } from '../dataplane.js';
 import { FlannelError, messageOf } from '../errors.js';
 import { decodeField, parseJsonObject, readUint } from '../gojson.js';
 import type { ExternalInterface } from '../iface.js';
@@ -16,10 +16,14 @@ import type { Backend, BackendNetwork, BackendOptions } from './backend.js';
 const DEFAULT_PORT = 8285;
 const OUTER_HEADERS = 28; // IPv4 and UDP
 const LEAST_MTU = 68; // RFC 791: every link carries this much
-const RECEIVE_BUFFER = 4 << 20; // the default holds a few dozen packets: too few for one delay of the thread
-// Datagrams to a host that does not answer ARP wait in the socket for seconds, about 200 KB a host: a default
-// buffer, full of those for two dead hosts, would block the living ones. This one holds those of 150.
-const SEND_BUFFER = 32 << 20;
+
+/** What each tier uses of the kernel, slowest first; `auto` is the last as far as the kernel goes. */
+const TIERS = {
+  basic: [],
+  batch: ['batch'],
+  'udp-offload': ['batch', 'gso', 'gro'],
+} as const satisfies Record<string, readonly Feature[]>;
+
 const TUN_NAME = 'flannel%d';
 const WATCH_MS = 1000;
 const DROPS_EVERY = 10; // watch periods between two reports of drops
@@ -71,6 +75,11 @@ function readPort(backend: string): number {
   return port;
 }
 
+function featuresFor({ dataplaneTier: tier, dataplaneDisable: disabled }: BackendOptions): Feature[] {
+  const features: readonly Feature[] = TIERS[tier === 'auto' ? 'udp-offload' : tier];
+  return features.filter((feature) => !(disabled as readonly Feature[]).includes(feature));
+}
+
 /** Two threads on one processor only cost switches between them. */
 function threadsFor({ dataplaneThreads: threads }: BackendOptions): 'single' | 'split' {
   if (threads !== 'auto') return threads;
@@ -82,13 +91,14 @@ function openNetwork(plan: Plan, lease: Lease): BackendNetwork {
   const address = new Cidr4(lease.subnet.v4.ip, 32);
   const dataplane = new Dataplane({
     tunName: TUN_NAME,
-    tier: plan.options.dataplaneTier === 'basic' ? 'basic' : 'batch',
+    features: featuresFor(plan.options),
+    required: plan.options.dataplaneTier !== 'auto',
     threads: threadsFor(plan.options),
     queues: 1,
     bindAddress: plan.external.address,
     port: plan.port,
-    receiveBuffer: RECEIVE_BUFFER,
-    sendBuffer: SEND_BUFFER,
+    receiveBuffer: plan.options.dataplaneReceiveBuffer,
+    sendBuffer: plan.options.dataplaneSendBuffer,
     tunnelAddress: address.ip,
   });
   try {
@@ -97,6 +107,7 @@ function openNetwork(plan: Plan, lease: Lease): BackendNetwork {
       log.warning('cannot open a raw socket, so no ICMP errors reach this host; CAP_NET_RAW allows it');
     }
     dataplane.start();
+    log.info(`Dataplane features: ${dataplane.stats().features.join(', ') || 'none'}`);
   } catch (error) {
     dataplane.close();
     throw error;
@@ -162,8 +173,13 @@ class UdpNetwork implements BackendNetwork {
 
   async run(signal: AbortSignal): Promise<void> {
     let before = this.drops();
+    let features = this.dataplane.stats().features;
     for (let period = 1; await sleep(WATCH_MS, signal); period++) {
-      const { failure } = this.dataplane.stats();
+      const { failure, features: left } = this.dataplane.stats();
+      for (const feature of features.filter((name) => !left.includes(name))) {
+        log.warning(`the kernel refuses ${feature} at run time; going on without it`);
+      }
+      features = left;
       if (failure !== null) {
         throw new FlannelError(
           `the dataplane stopped (${failure}); was the TUN device ${this.dataplane.tunName} deleted? Restart flanneld`,

@@ -34,7 +34,8 @@ const TERMINATED_WORKERS = 20;
 function openDataplane(split: boolean): Dataplane {
   const dataplane = new Dataplane({
     tunName: 'flannel%d',
-    tier: 'batch',
+    features: ['batch', 'gso', 'gro'],
+    required: true,
     threads: split ? 'split' : 'single',
     queues: split ? 2 : 1,
     bindAddress: LOCAL,

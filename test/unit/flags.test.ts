@@ -35,6 +35,9 @@ test('defaults', () => {
   assert.deepEqual(warnings, []);
   assert.deepEqual(all, {
     backend: '',
+    dataplaneDisable: [],
+    dataplaneReceiveBuffer: 4 << 20,
+    dataplaneSendBuffer: 32 << 20,
     dataplaneTier: 'auto',
     dataplaneThreads: 'auto',
     etcdEndpoints: 'http://127.0.0.1:4001,http://127.0.0.1:2379',
@@ -397,7 +400,7 @@ test('the description holds everything but secrets', () => {
       '-iface=b',
     ),
   );
-  assert(text.startsWith('{backend: dataplaneTier:auto dataplaneThreads:auto '));
+  assert(text.startsWith('{backend: dataplaneDisable:[] dataplaneReceiveBuffer:4194304 '));
   assert(text.includes(' etcdEndpoints:http://***@h:1,https://***@h etcdPrefix:/coreos.com/network '));
   assert(text.includes(' etcdPassword:*** iface:[a b] ifaceRegex:[] '));
   assert(text.endsWith(' logBacktraceAt:}'));
@@ -410,6 +413,6 @@ test('the words of a dataplane flag are checked', () => {
   assert.equal(options('--dataplane-threads', 'single').dataplaneThreads, 'single');
   assert.throws(() => options('--dataplane-tier=turbo'), {
     name: 'UsageError',
-    message: 'invalid value "turbo" for flag -dataplane-tier; write one of auto, basic, batch',
+    message: 'invalid value "turbo" for flag -dataplane-tier; write one of auto, basic, batch, udp-offload',
   });
 });
