@@ -11,27 +11,31 @@ Dataplane::Dataplane(const DataplaneOptions& options, Syscalls& syscalls)
   for (Queue& queue : queues) {
     queue.udp = open_udp(options.bind_address, options.port, options.buffers, options.queues > 1);
   }
-  TunDevice device = open_tun(options.tun_name, options.queues);
+  TunDevice device = open_tun(options.tun_name, options.queues, options.features);
+  virtio_ = options.features.has(Feature::tso) || options.features.has(Feature::uso);
   for (size_t i = 0; i < queues.size(); i++) queues[i].tun = std::move(device.queues[i]);
   tun_name_ = std::move(device.name);
   multi_queue_ = device.multi_queue;
-  probe(options, queues);
+  probe(options, queues, device.features);
   build_lanes(options, std::move(queues));
   build_workers(options.split_threads);
 }
 
 Dataplane::Dataplane(const DataplaneOptions& options, std::vector<Queue> queues, Syscalls& syscalls)
     : syscalls_(syscalls), tun_name_(options.tun_name), features_(options.features) {
-  probe(options, queues);
+  probe(options, queues, {});
   build_lanes(options, std::move(queues));
   build_workers(options.split_threads);
 }
 
 /// Turns the wanted features on, and keeps those that every queue has.
-void Dataplane::probe(const DataplaneOptions& options, const std::vector<Queue>& queues) {
+void Dataplane::probe(const DataplaneOptions& options, const std::vector<Queue>& queues,
+                      FeatureSet tun_features) {
   for (const Queue& queue : queues) {
-    const FeatureSet has = enable_udp_offloads(queue.udp.get(), options.features);
+    const FeatureSet socket_features = enable_udp_offloads(queue.udp.get(), options.features);
     for (const FeatureInfo& info : kFeatures) {
+      const bool of_tun = info.feature == Feature::tso || info.feature == Feature::uso;
+      const FeatureSet has = of_tun ? tun_features : socket_features;
       if (!options.features.has(info.feature) || has.has(info.feature)) continue;
       if (options.required) throw SystemError(ENOTSUP, "feature " + std::string(info.name));
       features_.remove(info.feature);
@@ -46,13 +50,13 @@ void Dataplane::build_lanes(const DataplaneOptions& options, std::vector<Queue> 
     const size_t reader = lanes_.size() * 2;
     auto& lane = *lanes_.emplace_back(std::make_unique<Lane>());
     lane.queue = std::move(queue);
-    const TunQueue tun(lane.queue.tun.get(), syscalls_);
+    const TunQueue tun(lane.queue.tun.get(), virtio_, syscalls_);
     const UdpSocket udp(lane.queue.udp.get(), features_, syscalls_);
     lane.encap =
         std::make_unique<Encap>(tun, udp, fib_->reader(reader), icmp_.get(), options.tunnel_address,
                                 batch_size, lane.encap_counters, syscalls_);
     lane.decap = std::make_unique<Decap>(udp, tun, fib_->reader(reader + 1), options.tunnel_address,
-                                         batch_size, lane.decap_counters);
+                                         batch_size, features_, lane.decap_counters);
   }
 }
 

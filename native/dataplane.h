@@ -77,7 +77,8 @@ class Dataplane {
     std::unique_ptr<Decap> decap;
   };
 
-  void probe(const DataplaneOptions& options, const std::vector<Queue>& queues);
+  void probe(const DataplaneOptions& options, const std::vector<Queue>& queues,
+             FeatureSet tun_features);
   void build_lanes(const DataplaneOptions& options, std::vector<Queue> queues);
   void build_workers(bool split_threads);
 
@@ -87,6 +88,7 @@ class Dataplane {
   State state_ = State::opened;
   std::string tun_name_;
   bool multi_queue_ = false;
+  bool virtio_ = false;
   UniqueFd icmp_;
   ActiveFeatures features_;
   std::unique_ptr<Snapshot<Fib>> fib_;

@@ -1,19 +1,29 @@
 // UDP -> TUN, in the order in which a packet meets it:
 //
-//   1. receive a batch of datagrams              (turn, UdpSocket::receive)
-//   2. take rows of datagrams apart (UDP_GRO)    (take)
-//   3. check length and header                   (forward)
-//   4. TTL - 1; ran out: time-exceeded           (forward)
-//   5. write to the TUN queue                    (TunQueue::write)
+//   1. receive a batch of datagrams                            (turn, UdpSocket::receive)
+//   2. take rows of datagrams apart (UDP_GRO)                  (take)
+//   3. check length and header                                 (forward)
+//   4. TTL - 1; ran out: time-exceeded                         (forward)
+//   5. join the packets of a flow to super-packets             (write, Merger::add)
+//   6. write each of them to the TUN queue at once             (flush, TunQueue::write)
 //
-// The inner header's checksum is left to the kernel behind the TUN device, which checks it anyway.
+// A batch is what the socket held: nothing waits for a timer. The inner header's checksum is left
+// to the kernel behind the TUN device, which checks it anyway; only packets that are joined are
+// checked here.
 #include "decap.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <vector>
+
+#include "gso.h"
 
 namespace flannel {
 namespace {
+
+/// Packets of a batch of rows, as a rule. More are written in portions.
+constexpr size_t kMergeCapacity = 4096;
 
 Counter write_fault(int error) noexcept {
   switch (error) {
@@ -50,20 +60,23 @@ bool passes(int error) noexcept {
 }  // namespace
 
 Decap::Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, uint32_t tunnel_address,
-             size_t batch_size, Counters& counters)
+             size_t batch_size, ActiveFeatures& features, Counters& counters)
     : udp_(udp),
       tun_(tun),
       fib_(fib),
       counters_(counters),
       icmp_(tunnel_address, counters, Counter::decap_icmp_throttled),
       pool_(batch_size),
-      batch_(pool_) {}
+      batch_(pool_),
+      features_(features),
+      merger_(tun.virtio() ? kMergeCapacity : 1, merge_options()) {}
 
 Turn Decap::turn() noexcept {
   for (size_t moved = 0; moved < kTurnBudget;) {
     const ReadResult received = udp_.receive(batch_);
     counters_.add(Counter::decap_receive_calls);
     for (const auto& datagram : batch_.datagrams()) moved += take(datagram);
+    flush();
     if (received.error != 0) return stop_receiving(received.error);
   }
   return Turn::more;
@@ -109,11 +122,69 @@ void Decap::forward(std::span<uint8_t> bytes) noexcept {
     return answer(IcmpError::time_exceeded, packet);
   }
   packet.decrement_ttl();
+  write(bytes);
+}
 
-  const int error = tun_.write(packet.bytes());
-  if (error != 0) return counters_.add(write_fault(error));
-  counters_.add(Counter::decap_packets_out);
-  counters_.add(Counter::decap_bytes, packet.bytes().size());
+/// To the TUN queue, by way of the merger where the device takes super-packets.
+void Decap::write(std::span<uint8_t> bytes) noexcept {
+  if (!tun_.virtio()) return count(tun_.write(bytes), 1, bytes.size());
+  if (merger_.add(bytes)) return;
+  flush();
+  merger_.add(bytes);
+}
+
+void Decap::flush() noexcept {
+  if (merger_.packets() == 0) return;
+  const MergeOptions before = merge_options();
+  for (const Merger::Group& group : merger_.finish()) write_group(group);
+  merger_.clear();
+  const MergeOptions now = merge_options();
+  if (now.tcp != before.tcp || now.udp != before.udp) merger_ = Merger(kMergeCapacity, now);
+}
+
+void Decap::write_group(const Merger::Group& group) noexcept {
+  const int error = tun_.write(group.message);
+  if (error != EINVAL || group.segments == 1) return count(error, group.segments, group.bytes);
+  // This kernel refuses what it said it would take: from now on without, and this group packet by
+  // packet.
+  const bool udp = group.header.gso_type == VirtioHeader::kGsoUdpL4;
+  features_.remove(udp ? Feature::uso : Feature::tso);
+  write_singly(group);
+}
+
+/// Cuts a group again that was refused. Happens once or twice in a process's life, so it may
+/// allocate.
+void Decap::write_singly(const Merger::Group& group) noexcept {
+  std::vector<uint8_t> whole;
+  for (const iovec& piece : group.packet()) {
+    const auto* bytes = static_cast<const uint8_t*>(piece.iov_base);
+    whole.insert(whole.end(), bytes, bytes + piece.iov_len);
+  }
+  HeaderArena headers(group.segments);
+  Splitter splitter(headers);
+  if (splitter.begin(group.header, whole) != GsoFault::none)
+    return count(EINVAL, group.segments, 0);
+  for (Segment segment; splitter.next(segment);) {
+    VirtioHeader none;
+    const auto piece = [](const void* bytes, size_t size) {
+      return iovec{const_cast<void*>(bytes), size};
+    };
+    const std::array<iovec, 3> message{piece(&none, sizeof none),
+                                       piece(segment.header.data(), segment.header.size()),
+                                       piece(segment.payload.data(), segment.payload.size())};
+    count(tun_.write(message), 1, segment.size());
+  }
+}
+
+/// The outcome of a write that carried `packets` packets of `bytes` bytes together.
+void Decap::count(int error, size_t packets, size_t bytes) noexcept {
+  if (error != 0) return counters_.add(write_fault(error), packets);
+  counters_.add(Counter::decap_packets_out, packets);
+  counters_.add(Counter::decap_bytes, bytes);
+}
+
+MergeOptions Decap::merge_options() const noexcept {
+  return {.tcp = features_.has(Feature::tso), .udp = features_.has(Feature::uso)};
 }
 
 /// The sender is behind a peer, so the error goes out like any packet to that peer's subnet.

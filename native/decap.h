@@ -1,7 +1,9 @@
 // UDP -> TUN. The journey of a packet that arrives at this host; decap.cc tells it top to bottom.
 #pragma once
 
+#include "caps.h"
 #include "fib.h"
+#include "gro.h"
 #include "icmp.h"
 #include "ipv4.h"
 #include "packet.h"
@@ -16,7 +18,7 @@ class Decap {
  public:
   /// Everything is borrowed.
   Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, uint32_t tunnel_address,
-        size_t batch_size, Counters& counters);
+        size_t batch_size, ActiveFeatures& features, Counters& counters);
 
   /// Never Turn::blocked: what the TUN device refuses is dropped and counted.
   Turn turn() noexcept;
@@ -29,6 +31,12 @@ class Decap {
   size_t take(const ReceiveBatch::Datagram& row) noexcept;
   void forward(std::span<uint8_t> bytes) noexcept;
   void answer(IcmpError error, Ipv4Packet offender) noexcept;
+  void write(std::span<uint8_t> bytes) noexcept;
+  void flush() noexcept;
+  void write_group(const Merger::Group& group) noexcept;
+  void write_singly(const Merger::Group& group) noexcept;
+  void count(int error, size_t packets, size_t bytes) noexcept;
+  [[nodiscard]] MergeOptions merge_options() const noexcept;
   Turn stop_receiving(int error) noexcept;
 
   UdpSocket udp_;
@@ -38,6 +46,8 @@ class Decap {
   IcmpResponder icmp_;
   PacketPool pool_;
   ReceiveBatch batch_;
+  ActiveFeatures& features_;
+  Merger merger_;
   int failure_ = 0;
 };
 

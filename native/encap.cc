@@ -1,19 +1,29 @@
 // TUN -> UDP, in the order in which a packet meets it:
 //
-//   1. what the socket could not take last time goes first (turn)
-//   2. read a batch from the TUN queue                      (turn, TunQueue::read)
-//   3. check the header                                     (forward)
-//   4. longest-prefix match; none: net-unreachable          (forward)
-//   5. TTL - 1; ran out: time-exceeded                      (forward)
-//   6. join a run of the batch                              (SendBatch::push)
-//   7. send the batch                                       (UdpSocket::send)
+//   1. what the socket could not take last time goes first     (turn, flush)
+//   2. read a batch from the TUN queue                         (turn, TunQueue::read)
+//   3. check the header                                        (forward)
+//   4. longest-prefix match; none: net-unreachable             (forward)
+//   5. TTL - 1; ran out: time-exceeded                         (forward)
+//   6. complete the checksum, or cut a super-packet            (forward, split)
+//   7. join a run of the batch                                 (send, SendBatch::push)
+//   8. send the batch                                          (flush, UdpSocket::send)
 //
-// The payload is never copied: the datagram is sent from the buffer that the packet was read into.
+// A super-packet has one lookup, one TTL step and one ICMP decision: its segments share the header.
+// The payload is never copied: the datagrams are sent from the buffer that the packet was read
+// into.
 #include "encap.h"
 
 #include <cerrno>
 
 namespace flannel {
+namespace {
+
+/// Segments of a batch, as a rule: kBatchBytes and a last super-packet at the usual MTU. More go in
+/// portions.
+constexpr size_t kHeaderSlots = 512;
+
+}  // namespace
 
 Encap::Encap(TunQueue tun, UdpSocket udp, Snapshot<Fib>::Reader& fib, int icmp_fd,
              uint32_t tunnel_address, size_t batch_size, Counters& counters, Syscalls& syscalls)
@@ -24,59 +34,81 @@ Encap::Encap(TunQueue tun, UdpSocket udp, Snapshot<Fib>::Reader& fib, int icmp_f
       counters_(counters),
       syscalls_(syscalls),
       icmp_(tunnel_address, counters, Counter::encap_icmp_throttled),
-      pool_(batch_size) {
+      pool_(batch_size),
+      headers_(kHeaderSlots) {
   packets_.reserve(batch_size);
 }
 
 Turn Encap::turn() noexcept {
   // While the socket is full, packets wait in the TUN queue. What that cannot hold the kernel
   // drops, and counts as the device's own.
-  if (!udp_.send(batch_, counters_)) return Turn::blocked;
+  if (!flush()) return Turn::blocked;
 
-  for (size_t moved = 0; moved < kTurnBudget;) {
+  const uint64_t start = counters_.get(Counter::encap_packets_in);
+  while (counters_.get(Counter::encap_packets_in) - start < kTurnBudget) {
     const ReadResult read = tun_.read(pool_, packets_);
-    counters_.add(Counter::encap_packets_in, read.count);
-    moved += read.count;
 
     const Fib& fib = fib_.pin();
-    for (const auto packet : packets_) forward(fib, packet);
+    for (const TunPacket& packet : packets_) forward(fib, packet);
     fib_.unpin();
 
-    if (!udp_.send(batch_, counters_)) return Turn::blocked;
+    if (!flush()) return Turn::blocked;
     if (read.error != 0) return stop_reading(read.error);
   }
   return Turn::more;
 }
 
-void Encap::forward(const Fib& fib, std::span<uint8_t> bytes) noexcept {
-  switch (Ipv4Packet::check(bytes)) {
+void Encap::forward(const Fib& fib, const TunPacket& from_tun) noexcept {
+  switch (Ipv4Packet::check(from_tun.bytes)) {
     case Ipv4Fault::none:
       break;
     case Ipv4Fault::too_short:
-      return counters_.add(Counter::encap_short);
+      return drop(Counter::encap_short, from_tun);
     case Ipv4Fault::bad_version:
-      return counters_.add(Counter::encap_bad_version);
+      return drop(Counter::encap_bad_version, from_tun);
     case Ipv4Fault::bad_ihl:
-      return counters_.add(Counter::encap_bad_ihl);
+      return drop(Counter::encap_bad_ihl, from_tun);
     case Ipv4Fault::bad_length:
-      return counters_.add(Counter::encap_bad_length);
+      return drop(Counter::encap_bad_length, from_tun);
   }
-  Ipv4Packet packet(bytes);
+  Ipv4Packet packet(from_tun.bytes);
   if (packet.ttl() == 0) {
-    counters_.add(Counter::encap_ttl_zero);
+    drop(Counter::encap_ttl_zero, from_tun);
     return answer(IcmpError::time_exceeded, packet);
   }
+
   const NextHop* next_hop = fib.lookup(packet.destination());
   if (next_hop == nullptr) {
-    counters_.add(Counter::encap_no_route);
+    drop(Counter::encap_no_route, from_tun);
     return answer(IcmpError::net_unreachable, packet);
   }
   if (packet.ttl() == 1) {
-    counters_.add(Counter::encap_ttl_expired);
+    drop(Counter::encap_ttl_expired, from_tun);
     return answer(IcmpError::time_exceeded, packet);
   }
   packet.decrement_ttl();
-  send({{}, bytes}, *next_hop, packet.flow());
+
+  if (from_tun.header.gso_type != VirtioHeader::kGsoNone)
+    return split(from_tun, *next_hop, packet.flow());
+  if (complete_checksum(from_tun.header, from_tun.bytes) != GsoFault::none) {
+    return drop(Counter::encap_bad_offload, from_tun);
+  }
+  counters_.add(Counter::encap_packets_in);
+  send({{}, from_tun.bytes}, *next_hop, packet.flow());
+}
+
+void Encap::split(const TunPacket& packet, const NextHop& to, uint32_t flow) noexcept {
+  if (splitter_.begin(packet.header, packet.bytes) != GsoFault::none) {
+    return drop(Counter::encap_bad_offload, packet);
+  }
+  counters_.add(Counter::encap_packets_in, splitter_.remaining());
+  for (Segment segment; splitter_.remaining() > 0;) {
+    while (splitter_.next(segment)) send({segment.header, segment.payload}, to, flow);
+    if (splitter_.remaining() > 0 && !flush()) {
+      // More segments than headers fit, and a full socket.
+      return counters_.add(Counter::encap_no_buffer, splitter_.remaining());
+    }
+  }
 }
 
 /// Adds a packet to the batch. A batch that overflows is sent in between; where the socket is full
@@ -85,6 +117,23 @@ void Encap::send(Pieces packet, const NextHop& to, uint32_t flow) noexcept {
   if (batch_.push(packet, to, flow, udp_.max_segments())) return;
   if (!udp_.send(batch_, counters_)) return counters_.add(Counter::encap_no_buffer);
   batch_.push(packet, to, flow, udp_.max_segments());
+}
+
+/// Counts the end of a packet, or of all that a super-packet stands for.
+void Encap::drop(Counter counter, const TunPacket& packet) noexcept {
+  const bool is_super = packet.header.gso_type != VirtioHeader::kGsoNone &&
+                        Ipv4Packet::check(packet.bytes) == Ipv4Fault::none &&
+                        splitter_.begin(packet.header, packet.bytes) == GsoFault::none;
+  const size_t packets = is_super ? splitter_.remaining() : 1;
+  counters_.add(Counter::encap_packets_in, packets);
+  counters_.add(counter, packets);
+}
+
+/// Sends the batch; false when the socket is full. Only an empty batch has no use for the headers.
+bool Encap::flush() noexcept {
+  if (!udp_.send(batch_, counters_)) return false;
+  headers_.reset();
+  return true;
 }
 
 /// The sender is this host or behind it, so the error goes to this host's own IP stack.

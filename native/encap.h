@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fib.h"
+#include "gso.h"
 #include "icmp.h"
 #include "ipv4.h"
 #include "snapshot.h"
@@ -28,8 +29,11 @@ class Encap {
   void abandon() noexcept;
 
  private:
-  void forward(const Fib& fib, std::span<uint8_t> bytes) noexcept;
+  void forward(const Fib& fib, const TunPacket& packet) noexcept;
+  void split(const TunPacket& packet, const NextHop& to, uint32_t flow) noexcept;
   void send(Pieces packet, const NextHop& to, uint32_t flow) noexcept;
+  void drop(Counter counter, const TunPacket& packet) noexcept;
+  bool flush() noexcept;
   void answer(IcmpError error, Ipv4Packet offender) noexcept;
   Turn stop_reading(int error) noexcept;
 
@@ -41,7 +45,9 @@ class Encap {
   Syscalls& syscalls_;
   IcmpResponder icmp_;
   PacketPool pool_;
-  std::vector<std::span<uint8_t>> packets_;
+  std::vector<TunPacket> packets_;
+  HeaderArena headers_;
+  Splitter splitter_{headers_};
   SendBatch batch_;
   int failure_ = 0;
 };

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <ctime>
 
+#include "checksum.h"
+
 namespace flannel {
 namespace {
 
@@ -14,16 +16,6 @@ constexpr size_t kHeaders = Ipv4Packet::kMinHeader + kIcmpHeader;
 constexpr uint8_t kProtocolIcmp = 1;
 constexpr uint8_t kInternetworkControl = 0xc0;  // TOS, RFC 1812 section 4.3.2.5
 constexpr uint8_t kTtl = 64;
-
-/// RFC 1071.
-uint16_t internet_checksum(std::span<const uint8_t> bytes) noexcept {
-  uint32_t sum = 0;
-  for (size_t i = 0; i + 1 < bytes.size(); i += 2) sum += load_be16(&bytes[i]);
-  if (bytes.size() % 2 == 1) sum += uint32_t{bytes.back()} << 8;
-  sum = (sum & 0xffff) + (sum >> 16);
-  sum = (sum & 0xffff) + (sum >> 16);
-  return static_cast<uint16_t>(~sum);
-}
 
 /// Neither "this network", loopback, multicast, class E nor broadcast.
 bool is_single_host(uint32_t address) noexcept {
@@ -62,7 +54,7 @@ uint64_t now_nanos() noexcept {
 bool may_answer(Ipv4Packet packet) noexcept {
   return packet.fragment_offset() == 0 && !is_icmp_error(packet) &&
          is_single_host(packet.source()) && is_single_host(packet.destination()) &&
-         internet_checksum(packet.bytes().first(packet.header_length())) == 0;
+         checksum_finish(checksum_add(packet.bytes().first(packet.header_length()), 0)) == 0;
 }
 
 std::span<const uint8_t> build_icmp_error(IcmpError error, uint32_t source, Ipv4Packet offender,
@@ -80,12 +72,12 @@ std::span<const uint8_t> build_icmp_error(IcmpError error, uint32_t source, Ipv4
   ip[9] = kProtocolIcmp;
   store_be32(ip + 12, source);
   store_be32(ip + 16, offender.source());
-  store_be16(ip + 10, internet_checksum({ip, Ipv4Packet::kMinHeader}));
+  store_be16(ip + 10, checksum_finish(checksum_add({ip, Ipv4Packet::kMinHeader}, 0)));
 
   uint8_t* icmp = ip + Ipv4Packet::kMinHeader;
   icmp[0] = error == IcmpError::net_unreachable ? 3 : 11;  // code 0 in both: net; TTL in transit
   std::memcpy(icmp + kIcmpHeader, quote.data(), quote.size());
-  store_be16(icmp + 2, internet_checksum({icmp, kIcmpHeader + quote.size()}));
+  store_be16(icmp + 2, checksum_finish(checksum_add({icmp, kIcmpHeader + quote.size()}, 0)));
   return out.first(total);
 }
 

@@ -27,6 +27,10 @@ inline constexpr size_t kBatchSize = 64;
 /// turn.
 inline constexpr size_t kTurnBudget = 256;
 
+/// Bytes after which a batch of super-packets is large enough: what stays in the cache between read
+/// and send.
+inline constexpr size_t kBatchBytes = 256 << 10;
+
 /// No IP packet is longer than its 16-bit total length.
 inline constexpr size_t kMaxPacket = 65535;
 
@@ -46,15 +50,18 @@ struct ReadResult {
 };
 
 /// The buffers of one batch, allocated once. A packet in slot i is borrowed from the pool until the
-/// batch's next read.
+/// batch's next read. Each slot has room in front of it, for the header that a TUN device may put
+/// before a packet.
 class PacketPool {
  public:
   explicit PacketPool(size_t slots)
       : slots_(slots), memory_(std::make_unique_for_overwrite<uint8_t[]>(slots * kStride)) {}
 
+  static constexpr size_t kHeadroom = 64;
+
   [[nodiscard]] size_t slots() const noexcept { return slots_; }
   [[nodiscard]] std::span<uint8_t> slot(size_t i) noexcept {
-    return {memory_.get() + i * kStride, kMaxPacket};
+    return {memory_.get() + i * kStride + kHeadroom, kMaxPacket};
   }
 
  private:

@@ -1,10 +1,13 @@
 {
   "variables": {
     "core_source_files": [
+      "checksum.cc",
       "dataplane.cc",
       "decap.cc",
       "encap.cc",
       "fib.cc",
+      "gro.cc",
+      "gso.cc",
       "icmp.cc",
       "netlink.cc",
       "notify.cc",
@@ -16,17 +19,21 @@
     ],
     "addon_source_files": ["addon.cc"],
     "test_source_files": [
+      "test/checksum_test.cc",
       "test/dataplane_test.cc",
       "test/decap_test.cc",
       "test/encap_test.cc",
       "test/fib_test.cc",
+      "test/gro_test.cc",
+      "test/gso_test.cc",
       "test/icmp_test.cc",
       "test/netlink_test.cc",
+      "test/offload_test.cc",
       "test/send_batch_test.cc",
       "test/snapshot_test.cc",
       "test/tiers_test.cc",
       "test/udp_test.cc"
     ],
-    "bench_source_files": ["bench/fib_bench.cc"]
+    "bench_source_files": ["bench/fib_bench.cc", "bench/offload_bench.cc"]
   }
 }

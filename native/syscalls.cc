@@ -21,6 +21,9 @@ class Kernel final : public Syscalls {
   ssize_t write(int fd, const void* buffer, size_t size) noexcept override {
     return or_errno(::write(fd, buffer, size));
   }
+  ssize_t writev(int fd, const iovec* pieces, int count) noexcept override {
+    return or_errno(::writev(fd, pieces, count));
+  }
   ssize_t recv(int fd, void* buffer, size_t size) noexcept override {
     return or_errno(::recv(fd, buffer, size, MSG_TRUNC));
   }

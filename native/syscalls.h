@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <cstddef>
 #include <string>
@@ -23,6 +24,7 @@ class Syscalls {
 
   virtual ssize_t read(int fd, void* buffer, size_t size) noexcept = 0;
   virtual ssize_t write(int fd, const void* buffer, size_t size) noexcept = 0;
+  virtual ssize_t writev(int fd, const iovec* pieces, int count) noexcept = 0;
   /// With MSG_TRUNC, so that the result is the datagram's own length even where it exceeds `size`.
   virtual ssize_t recv(int fd, void* buffer, size_t size) noexcept = 0;
   virtual ssize_t sendto(int fd, const void* buffer, size_t size,

@@ -5,6 +5,7 @@
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -13,16 +14,37 @@ namespace {
 
 constexpr const char* kDevice = "/dev/net/tun";
 
+// linux/if_tun.h since Linux 6.2
+constexpr unsigned kUso4 = 0x20;
+constexpr unsigned kUso6 = 0x40;
+
 UniqueFd open_queue() {
   UniqueFd fd(::open(kDevice, O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!fd.valid()) throw SystemError(errno, "open /dev/net/tun");
   return fd;
 }
 
+/// TUNSETOFFLOAD with what is wanted, then with less; returns what the device took.
+FeatureSet enable_tun_offloads(int fd, FeatureSet wanted) noexcept {
+  constexpr unsigned kTso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN;
+  constexpr unsigned kUso = TUN_F_CSUM | kUso4 | kUso6;  // the kernel takes these two together only
+  const bool tso = wanted.has(Feature::tso);
+  const bool uso = wanted.has(Feature::uso);
+  FeatureSet has;
+  if (uso && ::ioctl(fd, TUNSETOFFLOAD, (tso ? kTso : 0U) | kUso) == 0) {
+    has.add(Feature::uso);
+    if (tso) has.add(Feature::tso);
+  } else if (tso && ::ioctl(fd, TUNSETOFFLOAD, kTso) == 0) {
+    has.add(Feature::tso);
+  }
+  return has;
+}
+
 }  // namespace
 
-TunDevice open_tun(const std::string& name_template, size_t queues) {
-  TunDevice device{name_template, false, {}};
+TunDevice open_tun(const std::string& name_template, size_t queues, FeatureSet wanted) {
+  TunDevice device{name_template, false, {}, {}};
+  const bool virtio = wanted.has(Feature::tso) || wanted.has(Feature::uso);
   unsigned features = 0;
   for (size_t i = 0; i < queues; i++) {
     UniqueFd fd = open_queue();
@@ -36,22 +58,32 @@ TunDevice open_tun(const std::string& name_template, size_t queues) {
     if (device.name.size() >= sizeof request.ifr_name) throw SystemError(ENAMETOOLONG, "TUNSETIFF");
     std::memcpy(request.ifr_name, device.name.data(), device.name.size());
     request.ifr_flags =
-        static_cast<short>(IFF_TUN | IFF_NO_PI | (device.multi_queue ? IFF_MULTI_QUEUE : 0));
+        static_cast<short>(IFF_TUN | IFF_NO_PI | (device.multi_queue ? IFF_MULTI_QUEUE : 0) |
+                           (virtio ? IFF_VNET_HDR : 0));
     if (::ioctl(fd.get(), TUNSETIFF, &request) < 0) throw SystemError(errno, "TUNSETIFF");
     device.name = request.ifr_name;  // the next queue joins the device by its full name
+    // The offloads are the device's, not a queue's.
+    if (virtio && i == 0) device.features = enable_tun_offloads(fd.get(), wanted);
     device.queues.push_back(std::move(fd));
   }
   return device;
 }
 
-ReadResult TunQueue::read(PacketPool& pool, std::vector<std::span<uint8_t>>& packets) noexcept {
+ReadResult TunQueue::read(PacketPool& pool, std::vector<TunPacket>& packets) noexcept {
   packets.clear();
-  while (packets.size() < pool.slots()) {
+  const size_t front = virtio_ ? sizeof(VirtioHeader) : 0;
+  for (size_t bytes = 0; packets.size() < pool.slots() && bytes < kBatchBytes;) {
     const auto slot = pool.slot(packets.size());
-    const ssize_t n = syscalls_.read(fd_, slot.data(), slot.size());
+    uint8_t* start = slot.data() - front;
+    const ssize_t n = syscalls_->read(fd_, start, slot.size() + front);
     if (n == -EINTR) continue;
     if (n < 0) return {packets.size(), static_cast<int>(-n)};
-    packets.push_back(slot.first(static_cast<size_t>(n)));
+    TunPacket packet{{}, {}};
+    if (virtio_) std::memcpy(&packet.header, start, sizeof packet.header);
+    const size_t length = std::max(static_cast<size_t>(n), front) - front;
+    packet.bytes = slot.first(length);
+    packets.push_back(packet);
+    bytes += length;
   }
   return {packets.size(), 0};
 }
@@ -59,7 +91,15 @@ ReadResult TunQueue::read(PacketPool& pool, std::vector<std::span<uint8_t>>& pac
 int TunQueue::write(std::span<const uint8_t> packet) noexcept {
   ssize_t n = 0;
   do {
-    n = syscalls_.write(fd_, packet.data(), packet.size());
+    n = syscalls_->write(fd_, packet.data(), packet.size());
+  } while (n == -EINTR);
+  return n < 0 ? static_cast<int>(-n) : 0;
+}
+
+int TunQueue::write(std::span<const iovec> message) noexcept {
+  ssize_t n = 0;
+  do {
+    n = syscalls_->writev(fd_, message.data(), static_cast<int>(message.size()));
   } while (n == -EINTR);
   return n < 0 ? static_cast<int>(-n) : 0;
 }

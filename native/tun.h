@@ -4,39 +4,57 @@
 #include <string>
 #include <vector>
 
+#include "caps.h"
 #include "packet.h"
 #include "syscalls.h"
+#include "virtio.h"
 
 namespace flannel {
 
 struct TunDevice {
   std::string name;  // as the kernel completed the template
   bool multi_queue;
+  FeatureSet features;  // of tso and uso, what was wanted and is there
   std::vector<UniqueFd> queues;
 };
 
 /// Opens /dev/net/tun (linux/if_tun.h) once per queue: layer 3, no packet information header, not
 /// persistent. IFF_MULTI_QUEUE is set wherever the kernel knows it, since a device cannot become
-/// multi-queue later. Throws SystemError, ENOTSUP when several queues are wanted and the kernel has
-/// only one.
-TunDevice open_tun(const std::string& name_template, size_t queues);
+/// multi-queue later; with tso or uso among the `wanted`, IFF_VNET_HDR is set and the offloads are
+/// asked for. Throws SystemError, ENOTSUP when several queues are wanted and the kernel has only
+/// one.
+TunDevice open_tun(const std::string& name_template, size_t queues, FeatureSet wanted);
+
+/// A packet as the kernel handed it over: with a virtio header, it may be a super-packet.
+struct TunPacket {
+  VirtioHeader header;
+  std::span<uint8_t> bytes;
+};
 
 /// One queue of the device. Borrows the descriptor.
 class TunQueue {
  public:
-  TunQueue(int fd, Syscalls& syscalls) noexcept : fd_(fd), syscalls_(syscalls) {}
+  /// `virtio`: every packet is preceded by a VirtioHeader, both ways.
+  TunQueue(int fd, bool virtio, Syscalls& syscalls) noexcept
+      : fd_(fd), virtio_(virtio), syscalls_(&syscalls) {}
 
   [[nodiscard]] int fd() const noexcept { return fd_; }
+  [[nodiscard]] bool virtio() const noexcept { return virtio_; }
 
-  /// Reads one packet a call into slots 0, 1, …; the kernel has no call that reads several.
-  ReadResult read(PacketPool& pool, std::vector<std::span<uint8_t>>& packets) noexcept;
+  /// Reads one packet a call into slots 0, 1, … (the kernel has no call that reads several), until
+  /// the slots or kBatchBytes are full.
+  ReadResult read(PacketPool& pool, std::vector<TunPacket>& packets) noexcept;
 
-  /// 0, or the errno of the failed write.
+  /// Writes a packet to a queue without virtio headers; 0, or the errno.
   int write(std::span<const uint8_t> packet) noexcept;
+
+  /// Writes a packet in pieces, of which the first is its virtio header; 0, or the errno.
+  int write(std::span<const iovec> message) noexcept;
 
  private:
   int fd_;
-  Syscalls& syscalls_;
+  bool virtio_;
+  Syscalls* syscalls_;
 };
 
 }  // namespace flannel

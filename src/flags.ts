@@ -24,9 +24,9 @@ interface ValueTypes {
 
 /** The words that a flag of such a kind takes, the slowest tier first. */
 const CHOICES = {
-  tier: ['auto', 'basic', 'batch', 'udp-offload'],
+  tier: ['auto', 'basic', 'batch', 'udp-offload', 'full'],
   threads: ['auto', 'single', 'split'],
-  features: ['batch', 'gso', 'gro'],
+  features: ['batch', 'gso', 'gro', 'tso', 'uso'],
 } as const;
 
 type Kind = keyof ValueTypes;
@@ -57,10 +57,10 @@ function row<K extends Kind>(
 // prettier-ignore
 const FLAGS = {
   'backend': row('string', '', 'backend to run, in place of the network config\'s Backend.Type: udp'),
-  'dataplane-disable': row('features', [], 'kernel features that the dataplane must not use, separated by commas: batch, gso, gro'),
+  'dataplane-disable': row('features', [], 'kernel features that the dataplane must not use, separated by commas: batch, gso, gro, tso, uso'),
   'dataplane-receive-buffer': row('int', 4 << 20, 'bytes that may wait in the socket to be received; 0 leaves the default of the system'),
   'dataplane-send-buffer': row('int', 32 << 20, 'bytes that may wait in the socket to be sent, also for hosts that do not answer; 0 leaves the default of the system'),
-  'dataplane-tier': row('tier', 'auto', 'how packets are moved: basic (one a system call), batch, udp-offload (runs of datagrams), or auto for the fastest that works'),
+  'dataplane-tier': row('tier', 'auto', 'how packets are moved: basic (one a system call), batch, udp-offload (runs of datagrams), full (super-packets through the TUN device as well), or auto for the fastest that works'),
   'dataplane-threads': row('threads', 'auto', 'single: one thread for both directions; split: one each; auto: split where there are two processors'),
   'etcd-endpoints': row('string', 'http://127.0.0.1:4001,http://127.0.0.1:2379', 'etcd endpoints, separated by commas'),
   'etcd-prefix': row('string', '/coreos.com/network', 'key prefix in etcd'),

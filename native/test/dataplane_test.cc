@@ -180,6 +180,9 @@ class FullAtFirst : public ScriptedKernel {
   ssize_t write(int fd, const void* buffer, size_t size) noexcept override {
     return kernel().write(fd, buffer, size);
   }
+  ssize_t writev(int fd, const iovec* pieces, int count) noexcept override {
+    return kernel().writev(fd, pieces, count);
+  }
   ssize_t recv(int fd, void* buffer, size_t size) noexcept override {
     return kernel().recv(fd, buffer, size);
   }

@@ -5,7 +5,7 @@ namespace {
 
 class DecapTest : public PipelineTest {
  protected:
-  Decap decap_{udp(), tun(), fib_.reader(0), kTunnelAddress, GetParam(), counters_};
+  Decap decap_{udp(), tun(), fib_.reader(0), kTunnelAddress, GetParam(), features_, counters_};
 
   CounterDifference after(Bytes datagram) {
     kernel_.udp_in.push_back(std::move(datagram));

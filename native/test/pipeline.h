@@ -50,7 +50,7 @@ class PipelineTest : public ::testing::TestWithParam<size_t> {
   static NextHop peer(uint8_t n) { return {htonl(ip(192, 168, 77, n)), htons(8285)}; }
   void set_routes(const std::vector<Route>& routes) { fib_.publish(Fib::build(routes)); }
   [[nodiscard]] UdpSocket udp() { return {ScriptedKernel::kUdp, features_, kernel_}; }
-  [[nodiscard]] TunQueue tun() { return {ScriptedKernel::kTun, kernel_}; }
+  [[nodiscard]] TunQueue tun() { return {ScriptedKernel::kTun, false, kernel_}; }
 
   ActiveFeatures features_{GetParam() > 1 ? FeatureSet{Feature::batch} : FeatureSet{}};
   ScriptedKernel kernel_;

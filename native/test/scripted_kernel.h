@@ -44,6 +44,8 @@ class ScriptedKernel : public Syscalls {
   std::function<int(const Bytes&, size_t)> run_outcome = [](const Bytes&, size_t) { return 0; };
   std::vector<size_t> runs;  // how many datagrams each run held
   int gro_size = 0;          // UDP_GRO's word about every received message
+  /// Outcome of a write in pieces, by all its bytes: 0 or an errno.
+  std::function<int(const Bytes&)> writev_outcome = [](const Bytes&) { return 0; };
   /// sendmmsg takes at most this many a call.
   unsigned send_most = 1024;
 
@@ -54,6 +56,15 @@ class ScriptedKernel : public Syscalls {
     if (write_error != 0) return -write_error;
     tun_out.push_back(copy(buffer, size));
     return static_cast<ssize_t>(size);
+  }
+  ssize_t writev(int fd, const iovec* pieces, int count) noexcept override {
+    Bytes whole;
+    for (int i = 0; i < count; i++) {
+      const Bytes piece = copy(pieces[i].iov_base, pieces[i].iov_len);
+      whole.insert(whole.end(), piece.begin(), piece.end());
+    }
+    const int error = writev_outcome(whole);
+    return error != 0 ? -error : write(fd, whole.data(), whole.size());
   }
   ssize_t recv(int /*fd*/, void* buffer, size_t size) noexcept override {
     return take(udp_in, receive_error, buffer, size);

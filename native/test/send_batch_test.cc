@@ -234,7 +234,7 @@ class RowTest : public PipelineTest {};
 INSTANTIATE_TEST_SUITE_P(Gro, RowTest, ::testing::Values(kBatchSize));
 
 TEST_P(RowTest, RowsOfDatagramsAreTakenApart) {
-  Decap decap(udp(), tun(), fib_.reader(0), kTunnelAddress, GetParam(), counters_);
+  Decap decap(udp(), tun(), fib_.reader(0), kTunnelAddress, GetParam(), features_, counters_);
   Bytes row;
   std::vector<Bytes> expected;
   for (uint8_t i = 0; i < 5; i++) {

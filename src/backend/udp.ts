@@ -15,6 +15,8 @@ import type { Backend, BackendNetwork, BackendOptions } from './backend.js';
 
 const DEFAULT_PORT = 8285;
 const OUTER_HEADERS = 28; // IPv4 and UDP
+const INNER_HEADERS = 60; // IPv4 and TCP with timestamps, rounded up
+const MOST_PAYLOAD = 65535 - OUTER_HEADERS;
 const LEAST_MTU = 68; // RFC 791: every link carries this much
 
 /** What each tier uses of the kernel, slowest first; `auto` is the last as far as the kernel goes. */
@@ -22,6 +24,7 @@ const TIERS = {
   basic: [],
   batch: ['batch'],
   'udp-offload': ['batch', 'gso', 'gro'],
+  full: ['batch', 'gso', 'gro', 'tso', 'uso'],
 } as const satisfies Record<string, readonly Feature[]>;
 
 const TUN_NAME = 'flannel%d';
@@ -76,7 +79,7 @@ function readPort(backend: string): number {
 }
 
 function featuresFor({ dataplaneTier: tier, dataplaneDisable: disabled }: BackendOptions): Feature[] {
-  const features: readonly Feature[] = TIERS[tier === 'auto' ? 'udp-offload' : tier];
+  const features: readonly Feature[] = TIERS[tier === 'auto' ? 'full' : tier];
   return features.filter((feature) => !(disabled as readonly Feature[]).includes(feature));
 }
 
@@ -122,6 +125,7 @@ function configureDevice(name: string, plan: Plan, address: Cidr4): void {
     const link = netlink.links().find((candidate) => candidate.name === name);
     if (link === undefined) throw new FlannelError(`the TUN device ${name} went away while it was set up`);
     netlink.addAddress(link.index, address);
+    netlink.setGsoMaxSize(link.index, gsoMaxSize(plan.mtu));
     netlink.bringUp(link.index, plan.mtu);
     addOverlayRoute(netlink, plan.config.network, link.index, name);
   } catch (error) {
@@ -134,6 +138,15 @@ function configureDevice(name: string, plan: Plan, address: Cidr4): void {
   } finally {
     netlink.close();
   }
+}
+
+/**
+ * A super-packet of at most this size, each of its segments with headers of its own, fits into one datagram run of
+ * 64 KB; one of the kernel's default size would take two.
+ */
+function gsoMaxSize(mtu: number): number {
+  const segments = Math.max(1, Math.floor(MOST_PAYLOAD / mtu));
+  return segments * (mtu - INNER_HEADERS);
 }
 
 /** A route that is there already is left alone, but not without a word: it decides where the packets go. */

@@ -10,7 +10,7 @@ const NLM_F_CREATE = 0x400;
 const AF_INET = 2;
 
 const IFINFOMSG_SIZE = 16;
-const IFLA = { IFNAME: 3, MTU: 4 } as const;
+const IFLA = { IFNAME: 3, MTU: 4, GSO_MAX_SIZE: 41 } as const;
 const IFF_UP = 1;
 
 const IFADDRMSG_SIZE = 8;
@@ -93,6 +93,14 @@ export class Rtnetlink {
       view.setU32(12, IFF_UP); // and which of them change
     });
     this.socket.request(new MessageWriter(RTM.NEWLINK, 0, link).u32(IFLA.MTU, mtu).finish());
+  }
+
+  /** Limits the super-packets that the link is handed, in bytes. */
+  setGsoMaxSize(linkIndex: number, bytes: number): void {
+    const link = header(IFINFOMSG_SIZE, (view) => {
+      view.setU32(4, linkIndex);
+    });
+    this.socket.request(new MessageWriter(RTM.NEWLINK, 0, link).u32(IFLA.GSO_MAX_SIZE, bytes).finish());
   }
 
   addAddress(linkIndex: number, address: Cidr4): void {

@@ -34,7 +34,7 @@ const TERMINATED_WORKERS = 20;
 function openDataplane(split: boolean): Dataplane {
   const dataplane = new Dataplane({
     tunName: 'flannel%d',
-    features: ['batch', 'gso', 'gro'],
+    features: ['batch', 'gso', 'gro', 'tso', 'uso'],
     required: true,
     threads: split ? 'split' : 'single',
     queues: split ? 2 : 1,

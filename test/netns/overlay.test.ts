@@ -32,7 +32,7 @@ async function streamBothWays(a: Daemon, b: Daemon, bytes: number): Promise<void
   ]);
 }
 
-for (const tier of ['basic', 'batch', 'udp-offload']) {
+for (const tier of ['basic', 'batch', 'udp-offload', 'full']) {
   for (const threads of ['single', 'split']) {
     test(`${tier}, ${threads}: TCP both ways, hashed, and every packet accounted for`, async () => {
       const [a, b] = await startBoth(`--dataplane-tier=${tier}`, `--dataplane-threads=${threads}`);

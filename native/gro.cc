@@ -1,0 +1,304 @@
+// The rules, after tcp_gro_receive() (net/ipv4/tcp_offload.c), udp_gro_receive_segment()
+// (net/ipv4/udp_offload.c), inet_gro_receive() and inet_gro_flush() (net/ipv4/af_inet.c,
+// include/net/gro.h) of Linux; narrower where Linux would lose a bit that tells packets apart.
+//
+// Never merged: fragments; IP options; the reserved IP flag; a wrong IP, TCP or UDP checksum; UDP
+// without a checksum, or with a length that is not the packet's; packets without payload; TCP with
+// any flag but ACK, PSH and FIN, or without ACK.
+//
+// A packet joins its flow's group when all that the segments of a super-packet share is the same
+// (TOS, TTL, DF; for TCP acknowledgement, window, urgent pointer, options) and all that counts up
+// continues: the TCP sequence number, and the IP id. With DF the id may also stay constant, as in
+// inet_gro_flush(): an unconnected UDP socket of Linux sends 0 always. If such a group is cut up
+// again, its ids count up: allowed, since the id of a packet with DF means nothing (RFC 6864,
+// section 4.1), and noted in Group::fixed_id.
+//
+// A group ends with a packet shorter than the first one, with PSH or FIN, when it is full, or when
+// a packet of its flow cannot join it; if that one may be merged at all, it starts the next group.
+// What cannot be told to which flow it belongs ends all groups: fragments, and packets too short
+// for ports.
+#include "gro.h"
+
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "checksum.h"
+#include "ipv4.h"
+#include "packet.h"
+
+namespace flannel {
+namespace {
+
+constexpr size_t kIpHeader = Ipv4Packet::kMinHeader;  // of whatever is merged
+constexpr size_t kPorts = 4;
+constexpr size_t kTcpHeader = 20;
+constexpr uint16_t kTcpChecksum = 16;
+constexpr size_t kTcpFlags = 13;
+constexpr uint8_t kTcpFin = 0x01;
+constexpr uint8_t kTcpPsh = 0x08;
+constexpr uint8_t kTcpAck = 0x10;
+constexpr size_t kUdpHeader = 8;
+constexpr uint16_t kUdpChecksum = 6;
+constexpr uint16_t kDontFragment = 0x4000;
+
+bool equal(const uint8_t* a, const uint8_t* b, size_t length) noexcept {
+  return std::memcmp(a, b, length) == 0;
+}
+
+/// More fragments, or not the first one (RFC 791).
+bool is_fragment(const uint8_t* ip) noexcept {
+  return (load_be16(ip + 6) & 0x3fff) != 0;
+}
+
+bool is_tcp(const uint8_t* packet) noexcept {
+  return packet[9] == IPPROTO_TCP;
+}
+
+/// Payload, and no flag but ACK, PSH and FIN. Returns the length of the header; 0: never merged.
+size_t mergeable_tcp(std::span<const uint8_t> tcp) noexcept {
+  if (tcp.size() < kTcpHeader) return 0;
+  const size_t length = size_t{4} * (tcp[12] >> 4);
+  const bool plain = (tcp[12] & 0x0f) == 0 && (tcp[kTcpFlags] & ~(kTcpPsh | kTcpFin)) == kTcpAck;
+  return plain && length >= kTcpHeader && length < tcp.size() ? length : 0;
+}
+
+size_t mergeable_udp(std::span<const uint8_t> udp) noexcept {
+  const bool whole = udp.size() > kUdpHeader && load_be16(&udp[4]) == udp.size();
+  return whole && load_be16(&udp[kUdpChecksum]) != 0 ? kUdpHeader : 0;
+}
+
+uint64_t pseudo_header(const uint8_t* ip, size_t length) noexcept {
+  return checksum_pseudo_ipv4(load_be32(ip + 12), load_be32(ip + 16), ip[9],
+                              static_cast<uint32_t>(length));
+}
+
+bool checksums_hold(std::span<const uint8_t> packet) noexcept {
+  if (checksum_fold(checksum_add(packet.first(kIpHeader), 0)) != 0xffff) return false;
+  const auto transport = packet.subspan(kIpHeader);
+  const uint64_t pseudo = pseudo_header(packet.data(), transport.size());
+  return checksum_fold(checksum_add(transport, pseudo)) == 0xffff;
+}
+
+/// Bytes of IP and transport header if the packet may be in a super-packet, else 0.
+size_t mergeable_headers(std::span<const uint8_t> packet) noexcept {
+  if (packet[0] != 0x45) return 0;
+  if ((load_be16(&packet[6]) & ~kDontFragment) != 0) return 0;
+  const auto transport = packet.subspan(kIpHeader);
+  const size_t length = is_tcp(packet.data()) ? mergeable_tcp(transport) : mergeable_udp(transport);
+  return length != 0 && checksums_hold(packet) ? kIpHeader + length : 0;
+}
+
+/// Of the fields that every segment of a super-packet has in common, those that are not part of the
+/// flow. PSH and FIN are the last segment's alone.
+bool same_ip(const uint8_t* a, const uint8_t* b) noexcept {
+  return a[1] == b[1] && a[8] == b[8] && equal(a + 6, b + 6, 2);
+}
+bool same_tcp(const uint8_t* a, const uint8_t* b, size_t length) noexcept {
+  return equal(a + 8, b + 8, 5) && equal(a + 14, b + 14, 2) && equal(a + 18, b + 18, length - 18);
+}
+
+}  // namespace
+
+Merger::Merger(size_t capacity, MergeOptions options)
+    : options_(options),
+      packets_(std::min(capacity, kMaxCapacity)),
+      runs_(packets_.size()),
+      groups_(packets_.size()),
+      iovecs_(2 * packets_.size()) {
+  options_.max_segments = std::clamp<size_t>(options.max_segments, 1, kMaxSegments);
+  clear();
+}
+
+void Merger::clear() noexcept {
+  packet_count_ = 0;
+  run_count_ = 0;
+  close_all();
+}
+
+bool Merger::enabled(uint8_t protocol) const noexcept {
+  return (protocol == IPPROTO_TCP && options_.tcp) || (protocol == IPPROTO_UDP && options_.udp);
+}
+
+bool Merger::add(std::span<uint8_t> packet) noexcept {
+  if (packet_count_ == packets_.size()) return false;
+  const uint16_t index = append_packet(packet);
+  const auto transport = packet.subspan(Ipv4Packet(packet).header_length());
+  if (!enabled(packet[9])) {
+    append_run(index);
+  } else if (is_fragment(packet.data()) || transport.size() < kPorts) {
+    close_all();
+    append_run(index);
+  } else {
+    add_to_flow(flow_of(packet.data(), transport.data()), index);
+  }
+  return true;
+}
+
+Merger::Flow Merger::flow_of(const uint8_t* ip, const uint8_t* transport) noexcept {
+  Flow flow{.addresses = 0, .ports = 0, .protocol = ip[9]};
+  std::memcpy(&flow.addresses, ip + 12, sizeof flow.addresses);
+  std::memcpy(&flow.ports, transport, sizeof flow.ports);
+  return flow;
+}
+
+void Merger::add_to_flow(const Flow& flow, uint16_t index) noexcept {
+  uint16_t& slot = slot_of(flow);
+  Run* run = open_run(flow, slot);
+  Packet& packet = packets_[index];
+  packet.header_length = mergeable_headers(packet.bytes);
+  if (packet.header_length == 0) {
+    if (run != nullptr) run->open = false;
+    append_run(index);
+    return;
+  }
+  const Fit how = run == nullptr ? Fit::no : fit(*run, packet);
+  if (how == Fit::no) {
+    slot = static_cast<uint16_t>(run_count_);
+    start(flow, index);
+  } else {
+    join(*run, index, how);
+  }
+}
+
+uint16_t Merger::append_packet(std::span<uint8_t> bytes) noexcept {
+  packets_[packet_count_] = {bytes, 0, kNone};
+  return static_cast<uint16_t>(packet_count_++);
+}
+
+/// A closed group of one packet.
+Merger::Run& Merger::append_run(uint16_t packet) noexcept {
+  Run& run = runs_[run_count_++];
+  run = {};
+  run.first = packet;
+  run.last = packet;
+  run.count = 1;
+  run.size = packets_[packet].bytes.size();
+  return run;
+}
+
+/// Where the flow's latest group is noted, or where a new one goes. A few neighbours are tried;
+/// when other flows hold them all, one of those is forgotten, and with that closed.
+uint16_t& Merger::slot_of(const Flow& flow) noexcept {
+  uint64_t hash = flow.addresses ^ (uint64_t{flow.ports} << 16 | flow.protocol);
+  hash *= 0x9e3779b97f4a7c15;  // 2^64 / the golden ratio: Fibonacci hashing
+  hash ^= hash >> 32;
+  hash *= 0x9e3779b97f4a7c15;
+  const size_t home = hash >> 56;
+  for (size_t i = 0; i < kProbes; i++) {
+    uint16_t& slot = table_[(home + i) % kTableSize];
+    if (slot == kNone || runs_[slot].flow == flow) return slot;
+  }
+  return table_[home];
+}
+
+Merger::Run* Merger::open_run(const Flow& flow, uint16_t slot) noexcept {
+  if (slot == kNone || !(runs_[slot].flow == flow) || !runs_[slot].open) return nullptr;
+  return &runs_[slot];
+}
+
+/// Whether `packet`, of the run's flow, continues the run.
+Merger::Fit Merger::fit(const Run& run, const Packet& packet) const noexcept {
+  const Packet& first = packets_[run.first];
+  const size_t payload = packet.bytes.size() - packet.header_length;
+  if (packet.header_length != first.header_length || payload > run.gso_size) return Fit::no;
+  if (run.size + payload > kMaxPacket) return Fit::no;
+
+  const uint8_t* head = first.bytes.data();
+  const uint8_t* ip = packet.bytes.data();
+  if (!same_ip(head, ip)) return Fit::no;
+  const auto id_step = static_cast<uint16_t>(load_be16(ip + 4) - load_be16(head + 4));
+  const bool may_fix = run.count == 1 && (load_be16(ip + 6) & kDontFragment) != 0;
+  if (id_step != (run.fixed_id ? 0 : run.count) && !(id_step == 0 && may_fix)) return Fit::no;
+
+  bool ends = payload < run.gso_size || run.count + size_t{1} == options_.max_segments;
+  if (is_tcp(ip)) {
+    const uint8_t* head_tcp = head + kIpHeader;
+    const uint8_t* tcp = ip + kIpHeader;
+    const auto next =
+        static_cast<uint32_t>(load_be32(head_tcp + 4) + run.size - first.header_length);
+    if (load_be32(tcp + 4) != next) return Fit::no;
+    if (!same_tcp(head_tcp, tcp, packet.header_length - kIpHeader)) return Fit::no;
+    ends |= (tcp[kTcpFlags] & (kTcpPsh | kTcpFin)) != 0;
+  }
+  return ends ? Fit::joins_and_ends : Fit::joins;
+}
+
+void Merger::join(Run& run, uint16_t packet, Fit fit) noexcept {
+  const Packet& added = packets_[packet];
+  if (run.count == 1) {
+    run.fixed_id = equal(&packets_[run.first].bytes[4], &added.bytes[4], 2);
+  }
+  packets_[run.last].next = packet;
+  run.last = packet;
+  run.count++;
+  run.size += added.bytes.size() - added.header_length;
+  run.open = fit == Fit::joins;
+}
+
+void Merger::start(const Flow& flow, uint16_t packet) noexcept {
+  const Packet& added = packets_[packet];
+  Run& run = append_run(packet);
+  run.flow = flow;
+  run.verified = true;
+  run.gso_size = static_cast<uint16_t>(added.bytes.size() - added.header_length);
+  const uint8_t* ip = added.bytes.data();
+  const bool ends = is_tcp(ip) && (ip[kIpHeader + kTcpFlags] & (kTcpPsh | kTcpFin)) != 0;
+  run.open = !ends && options_.max_segments > 1;
+}
+
+std::span<const Merger::Group> Merger::finish() noexcept {
+  size_t used = 0;
+  for (size_t i = 0; i < run_count_; i++) {
+    const Run& run = runs_[i];
+    Group& group = groups_[i];
+    group = {};
+    group.segments = run.count;
+    group.fixed_id = run.fixed_id;
+    if (run.verified) group.header.flags = VirtioHeader::kDataValid;
+
+    const size_t from = used;
+    iovecs_[used++] = {&group.header, sizeof group.header};
+    for (uint16_t index = run.first; index != kNone; index = packets_[index].next) {
+      const Packet& packet = packets_[index];
+      const auto piece =
+          index == run.first ? packet.bytes : packet.bytes.subspan(packet.header_length);
+      iovecs_[used++] = {piece.data(), piece.size()};
+      group.bytes += packet.bytes.size();
+    }
+    group.message = std::span(iovecs_).subspan(from, used - from);
+    if (run.count > 1) complete(run, group);
+  }
+  return std::span(groups_).first(run_count_);
+}
+
+/// Turns the first packet's headers into those of the super-packet. The kernel wants in the
+/// checksum field what CHECKSUM_PARTIAL means: the pseudo-header's sum, not inverted.
+void Merger::complete(const Run& run, Group& group) noexcept {
+  const Packet& first = packets_[run.first];
+  uint8_t* ip = first.bytes.data();
+  uint8_t* transport = ip + kIpHeader;
+  const size_t length = run.size - kIpHeader;
+  const bool tcp = is_tcp(ip);
+
+  store_be16(ip + 2, static_cast<uint16_t>(run.size));
+  store_be16(ip + 10, 0);
+  store_be16(ip + 10, checksum_finish(checksum_add({ip, kIpHeader}, 0)));
+  if (tcp) {
+    transport[kTcpFlags] |= packets_[run.last].bytes[kIpHeader + kTcpFlags];
+  } else {
+    store_be16(transport + 4, static_cast<uint16_t>(length));
+  }
+  const uint16_t place = tcp ? kTcpChecksum : kUdpChecksum;
+  store_be16(transport + place, checksum_fold(pseudo_header(ip, length)));
+
+  group.header.flags = VirtioHeader::kNeedsChecksum;
+  group.header.gso_type = tcp ? VirtioHeader::kGsoTcp4 : VirtioHeader::kGsoUdpL4;
+  group.header.hdr_len = static_cast<uint16_t>(first.header_length);
+  group.header.gso_size = run.gso_size;
+  group.header.csum_start = static_cast<uint16_t>(kIpHeader);
+  group.header.csum_offset = place;
+}
+
+}  // namespace flannel

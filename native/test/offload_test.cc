@@ -1,0 +1,367 @@
+// Offloads change how packets travel through this process, never the packets: one seeded stream
+// through the plain path and through the offloaded one gives the same packets, in the same order
+// within each flow.
+#include <cstdlib>
+#include <random>
+
+#include "checksum.h"
+#include "gro.h"
+#include "gso.h"
+#include "pipeline.h"
+
+namespace flannel::test {
+namespace {
+
+constexpr uint32_t kTunnel = ip(10, 244, 1, 0);
+
+/// Traffic of a few hosts: TCP flows that send in order, UDP flows, fragments, options, and broken
+/// packets.
+class Traffic {
+ public:
+  explicit Traffic(uint64_t seed) : random_(seed) {
+    for (size_t i = 0; i < kFlows; i++) {
+      Flow& flow = flows_[i];
+      flow.source = ip(10, 244, 2, static_cast<uint8_t>(1 + random_() % 3));
+      flow.destination = ip(10, 244, 3, static_cast<uint8_t>(1 + random_() % 3));
+      flow.ports =
+          static_cast<uint32_t>(random_() % 4) << 16 | static_cast<uint32_t>(random_() % 4);
+      flow.tcp = random_() % 2 == 0;
+      flow.sequence = static_cast<uint32_t>(random_());
+      flow.size = std::array<size_t, 5>{1, 36, 536, 1400, 1432}[random_() % 5];
+      flow.dont_fragment = random_() % 4 != 0;
+      flow.timestamps = random_() % 2 == 0;
+    }
+  }
+
+  Bytes next() {
+    // Rows of packets of one flow, as a sender's bursts make them.
+    if (burst_ == 0) {
+      current_ = random_() % kFlows;
+      burst_ = 1 + random_() % 30;
+    }
+    burst_--;
+    Flow& flow = flows_[current_];
+    const uint64_t dice = random_() % 200;
+    const size_t payload = random_() % 8 == 0 ? random_() % (flow.size + 1) : flow.size;
+    Bytes packet = flow.tcp ? tcp(flow, payload) : udp(flow, payload);
+    if (dice < 4) packet[8] = static_cast<uint8_t>(dice % 2);  // TTL 0 or 1
+    if (dice == 4) store_be16(&packet[6], 0x2000);             // a first fragment
+    if (dice == 5) store_be16(&packet[6], 0x0010);             // a later one
+    if (dice == 6) packet[1] = 0x03;                           // congestion experienced
+    store_be16(&packet[10], 0);
+    store_be16(&packet[10], checksum({packet.data(), 20}));
+    if (dice == 7) packet[random_() % packet.size()] ^= 0x10;  // anything may be broken
+    if (dice == 8) packet.resize(random_() % packet.size());
+    return packet;
+  }
+
+ private:
+  static constexpr size_t kFlows = 12;
+  struct Flow {
+    uint32_t source, destination, ports, sequence = 0;
+    uint16_t id = 0;
+    size_t size;
+    bool tcp, dont_fragment, timestamps;
+  };
+
+  Bytes headed(Flow& flow, size_t transport, uint8_t protocol) {
+    Bytes packet(20 + transport);
+    packet[0] = 0x45;
+    store_be16(&packet[2], static_cast<uint16_t>(packet.size()));
+    store_be16(&packet[4], flow.id++);
+    store_be16(&packet[6], flow.dont_fragment ? 0x4000 : 0);
+    packet[8] = 64;
+    packet[9] = protocol;
+    store_be32(&packet[12], flow.source);
+    store_be32(&packet[16], flow.destination);
+    store_be32(&packet[20], flow.ports);
+    return packet;
+  }
+  void fill(Bytes& packet, size_t from) {
+    for (size_t i = from; i < packet.size(); i++) packet[i] = static_cast<uint8_t>(random_());
+  }
+  static void seal(Bytes& packet, size_t at, uint8_t protocol) {
+    const auto transport = std::span<const uint8_t>(packet).subspan(20);
+    const uint64_t pseudo = checksum_pseudo_ipv4(load_be32(&packet[12]), load_be32(&packet[16]),
+                                                 protocol, static_cast<uint32_t>(transport.size()));
+    const uint64_t sum = checksum_add(transport, pseudo);
+    store_be16(&packet[at], protocol == 17 ? checksum_finish_udp(sum) : checksum_finish(sum));
+  }
+  Bytes tcp(Flow& flow, size_t payload) {
+    const size_t header = flow.timestamps ? 32 : 20;
+    Bytes packet = headed(flow, header + payload, 6);
+    store_be32(&packet[24], flow.sequence);
+    store_be32(&packet[28], 0x01020304);
+    packet[32] = static_cast<uint8_t>(header / 4 << 4);
+    const uint64_t dice = random_() % 100;
+    packet[33] = dice < 85 ? 0x10 : dice < 95 ? 0x18 : static_cast<uint8_t>(random_());
+    store_be16(&packet[34], 1000);
+    if (flow.timestamps) {
+      store_be32(&packet[40], 0x0101080a);
+      store_be32(&packet[44], flow.sequence >> 14);
+      store_be32(&packet[48], 7);
+    }
+    fill(packet, 20 + header);
+    flow.sequence += static_cast<uint32_t>(payload);
+    seal(packet, 36, 6);
+    return packet;
+  }
+  Bytes udp(Flow& flow, size_t payload) {
+    Bytes packet = headed(flow, 8 + payload, 17);
+    store_be16(&packet[24], static_cast<uint16_t>(8 + payload));
+    fill(packet, 28);
+    if (random_() % 30 != 0) seal(packet, 26, 17);  // else without a checksum
+    return packet;
+  }
+
+  std::mt19937_64 random_;
+  std::array<Flow, kFlows> flows_{};
+  size_t current_ = 0;
+  size_t burst_ = 0;
+};
+
+/// Packets by flow, each flow in order. IP ids of packets that may not be fragmented mean nothing
+/// (RFC 6864), and the kernel's own segmentation counts them up; so they are not compared.
+using Flows = std::map<std::pair<uint64_t, uint64_t>, std::vector<Bytes>>;
+
+void file(Flows& flows, Bytes packet) {
+  if (packet.size() < 24) {
+    flows[{0, 0}].push_back(std::move(packet));
+    return;
+  }
+  const uint64_t addresses = uint64_t{load_be32(&packet[12])} << 32 | load_be32(&packet[16]);
+  const bool is_part = (load_be16(&packet[6]) & 0x3fff) != 0;
+  const uint64_t ports = is_part ? uint64_t{1} << 32 : load_be32(&packet[20]);
+  const uint8_t protocol = packet[9];
+  if ((packet[6] & 0x40) != 0) store_be16(&packet[4], 0);
+  store_be16(&packet[10], 0);
+  flows[{addresses, ports << 8 | protocol}].push_back(std::move(packet));
+}
+
+/// Where two sets of flows differ first, for a message.
+std::string difference(const Flows& expected, const Flows& found) {
+  const auto show = [](const Bytes* packet) {
+    std::string text = packet == nullptr ? "nothing" : std::to_string(packet->size()) + " bytes:";
+    for (size_t i = 0; packet != nullptr && i < std::min<size_t>(packet->size(), 60); i++) {
+      constexpr const char* kDigits = "0123456789abcdef";
+      if (i % 4 == 0) text += ' ';
+      text += {kDigits[(*packet)[i] >> 4], kDigits[(*packet)[i] & 15]};
+    }
+    return text;
+  };
+  Flows all = expected;
+  all.insert(found.begin(), found.end());
+  for (const auto& [key, unused] : all) {
+    const auto& a = expected.contains(key) ? expected.at(key) : std::vector<Bytes>{};
+    const auto& b = found.contains(key) ? found.at(key) : std::vector<Bytes>{};
+    for (size_t i = 0; i < std::max(a.size(), b.size()); i++) {
+      const Bytes* x = i < a.size() ? &a[i] : nullptr;
+      const Bytes* y = i < b.size() ? &b[i] : nullptr;
+      if (x != nullptr && y != nullptr && *x == *y) continue;
+      return "packet " + std::to_string(i) + " of its flow\nexpected " + show(x) + "\nfound    " +
+             show(y);
+    }
+  }
+  return "";
+}
+
+size_t packets_to_try() {
+  const char* wanted = std::getenv("FLANNEL_DIFFERENTIAL_PACKETS");
+  return wanted != nullptr ? std::strtoull(wanted, nullptr, 10) : 200'000;
+}
+
+constexpr size_t kPortion = 400;
+
+class OffloadTest : public ::testing::Test {
+ protected:
+  struct Side {
+    explicit Side(FeatureSet features)
+        : active(features),
+          udp(ScriptedKernel::kUdp, active, kernel),
+          tun(ScriptedKernel::kTun, features.has(Feature::tso) || features.has(Feature::uso),
+              kernel),
+          encap(tun, udp, fib.reader(0), -1, kTunnel, kBatchSize, counters, kernel),
+          decap(udp, tun, fib.reader(1), kTunnel, kBatchSize, active, counters) {}
+
+    ScriptedKernel kernel;
+    Counters counters;
+    Snapshot<Fib> fib{Fib::build(std::vector<Route>{
+                          {ip(10, 244, 3, 0), 24, {htonl(ip(192, 0, 2, 3)), htons(8285)}}}),
+                      2};
+    ActiveFeatures active;
+    UdpSocket udp;
+    TunQueue tun;
+    Encap encap;
+    Decap decap;
+  };
+
+  static constexpr FeatureSet kPlain{Feature::batch};
+  static constexpr FeatureSet kAll{Feature::batch, Feature::gso, Feature::gro, Feature::tso,
+                                   Feature::uso};
+
+  /// What a TUN device with offloads hands over: super-packets, as the other direction would have
+  /// made them.
+  static void feed_super(std::deque<Bytes>& tun, std::vector<Bytes>& packets, Merger& merger) {
+    const auto put = [&](const VirtioHeader& header, std::span<const iovec> pieces) {
+      const auto* bytes = reinterpret_cast<const uint8_t*>(&header);
+      Bytes whole(bytes, bytes + sizeof header);
+      for (const iovec& piece : pieces) {
+        const auto* data = static_cast<const uint8_t*>(piece.iov_base);
+        whole.insert(whole.end(), data, data + piece.iov_len);
+      }
+      tun.push_back(std::move(whole));
+    };
+    for (Bytes& packet : packets) {
+      if (Ipv4Packet::check(packet) == Ipv4Fault::none) {
+        ASSERT_TRUE(merger.add(packet));
+      } else {
+        const iovec piece{packet.data(), packet.size()};
+        put({}, {&piece, 1});
+      }
+    }
+    for (const Merger::Group& group : merger.finish()) put(group.header, group.packet());
+    merger.clear();
+  }
+
+  /// The packets that the kernel behind the TUN device ends up with.
+  static void collect_tun(Flows& flows, const std::vector<Bytes>& written) {
+    HeaderArena headers(Merger::kMaxSegments);
+    Splitter splitter(headers);
+    for (const Bytes& bytes : written) {
+      VirtioHeader header;
+      ASSERT_GE(bytes.size(), sizeof header);
+      std::memcpy(&header, bytes.data(), sizeof header);
+      const std::span<const uint8_t> packet = std::span(bytes).subspan(sizeof header);
+      if (header.gso_type == VirtioHeader::kGsoNone) {
+        file(flows, {packet.begin(), packet.end()});
+        continue;
+      }
+      headers.reset();
+      ASSERT_EQ(splitter.begin(header, packet), GsoFault::none);
+      for (Segment segment; splitter.next(segment);) {
+        Bytes whole(segment.header.begin(), segment.header.end());
+        whole.insert(whole.end(), segment.payload.begin(), segment.payload.end());
+        file(flows, std::move(whole));
+      }
+      ASSERT_EQ(splitter.remaining(), 0U);
+    }
+  }
+};
+
+TEST_F(OffloadTest, EncapGivesTheSamePackets) {
+  Traffic traffic(1);
+  Merger merger(kPortion);
+  size_t runs = 0;
+  for (size_t done = 0; done < packets_to_try(); done += kPortion) {
+    Side plain(kPlain);
+    Side full(kAll);
+    std::vector<Bytes> packets;
+    for (size_t i = 0; i < kPortion; i++) packets.push_back(traffic.next());
+    plain.kernel.tun_in.assign(packets.begin(), packets.end());
+    feed_super(full.kernel.tun_in, packets, merger);
+    Flows expected;
+    Flows found;
+    for (Side* side : {&plain, &full}) {
+      while (side->encap.turn() == Turn::more) {
+      }
+      EXPECT_EQ(unaccounted(side->counters, "encap"), 0);
+      for (auto& sent : side->kernel.udp_out)
+        file(side == &plain ? expected : found, std::move(sent.payload));
+    }
+    ASSERT_EQ(difference(expected, found), "") << "after " << done << " packets";
+    ASSERT_EQ(counted(full.counters), counted(plain.counters)) << "after " << done << " packets";
+    runs += full.kernel.runs.size();
+  }
+  EXPECT_GT(runs, 0U);
+}
+
+TEST_F(OffloadTest, DecapGivesTheSamePackets) {
+  Traffic traffic(2);
+  size_t written = 0;
+  for (size_t done = 0; done < packets_to_try(); done += kPortion) {
+    Side plain(kPlain);
+    Side full(kAll);
+    for (size_t i = 0; i < kPortion; i++) {
+      Bytes packet = traffic.next();
+      plain.kernel.udp_in.push_back(packet);
+      full.kernel.udp_in.push_back(std::move(packet));
+    }
+    for (Side* side : {&plain, &full}) {
+      while (side->decap.turn() == Turn::more) {
+      }
+      EXPECT_EQ(unaccounted(side->counters, "decap"), 0);
+    }
+    Flows expected;
+    Flows found;
+    for (Bytes& packet : plain.kernel.tun_out) file(expected, std::move(packet));
+    collect_tun(found, full.kernel.tun_out);
+    ASSERT_EQ(difference(expected, found), "") << "after " << done << " packets";
+    ASSERT_EQ(counted(full.counters), counted(plain.counters)) << "after " << done << " packets";
+    written += full.kernel.tun_out.size();
+  }
+  EXPECT_LT(written, packets_to_try() / 2) << "packets of a flow were joined";
+}
+
+TEST_F(OffloadTest, AWriteThatTheDeviceRefusesIsRepeatedPacketByPacket) {
+  Traffic traffic(3);
+  Side plain(kPlain);
+  Side full(kAll);
+  full.kernel.writev_outcome = [](const Bytes& message) {
+    return message[1] == VirtioHeader::kGsoNone ? 0 : EINVAL;
+  };
+  for (size_t i = 0; i < 4000; i++) {
+    Bytes packet = traffic.next();
+    plain.kernel.udp_in.push_back(packet);
+    full.kernel.udp_in.push_back(std::move(packet));
+  }
+  for (Side* side : {&plain, &full}) {
+    while (side->decap.turn() == Turn::more) {
+    }
+  }
+  Flows expected;
+  Flows found;
+  for (Bytes& packet : plain.kernel.tun_out) file(expected, std::move(packet));
+  collect_tun(found, full.kernel.tun_out);
+  EXPECT_EQ(difference(expected, found), "");
+  EXPECT_EQ(counted(full.counters), counted(plain.counters));
+  EXPECT_EQ(full.active.get(), (FeatureSet{Feature::batch, Feature::gso, Feature::gro}));
+}
+
+TEST_F(OffloadTest, ASuperPacketThatIsDroppedCountsForAllItsPackets) {
+  Traffic traffic(4);
+  Side plain(kPlain);
+  Side full(kAll);
+  plain.fib.publish(Fib::build({}));
+  full.fib.publish(Fib::build({}));
+  std::vector<Bytes> packets;
+  for (size_t i = 0; i < kPortion; i++) packets.push_back(traffic.next());
+  plain.kernel.tun_in.assign(packets.begin(), packets.end());
+  Merger merger(kPortion);
+  feed_super(full.kernel.tun_in, packets, merger);
+  for (Side* side : {&plain, &full}) {
+    while (side->encap.turn() == Turn::more) {
+    }
+  }
+  EXPECT_EQ(counted(full.counters), counted(plain.counters));
+  EXPECT_GT(full.counters.get(Counter::encap_no_route), kPortion / 2);
+}
+
+TEST_F(OffloadTest, AnOffloadHeaderThatDoesNotFitIsCounted) {
+  Side full(kAll);
+  VirtioHeader header;
+  header.gso_type = VirtioHeader::kGsoTcp4;
+  header.gso_size = 100;
+  Bytes bytes(sizeof header);
+  std::memcpy(bytes.data(), &header, sizeof header);
+  const Bytes packet = make_packet({.destination = ip(10, 244, 3, 1)});  // UDP
+  bytes.insert(bytes.end(), packet.begin(), packet.end());
+  full.kernel.tun_in.push_back(bytes);
+  full.kernel.tun_in.push_back(Bytes(5));
+  EXPECT_EQ(full.encap.turn(), Turn::drained);
+  EXPECT_EQ(
+      counted(full.counters),
+      (CounterDifference{{"encap_packets_in", 2}, {"encap_bad_offload", 1}, {"encap_short", 1}}));
+}
+
+}  // namespace
+}  // namespace flannel::test
