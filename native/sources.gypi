@@ -19,6 +19,7 @@
     ],
     "addon_source_files": ["addon.cc"],
     "test_source_files": [
+      "test/allocation_test.cc",
       "test/checksum_test.cc",
       "test/dataplane_test.cc",
       "test/decap_test.cc",

@@ -129,14 +129,15 @@ ReadResult UdpSocket::receive(ReceiveBatch& batch) noexcept {
   batch.datagrams_.clear();
   const auto messages = batch.prepare();
   const iovec& first = batch.payloads_.front();
+  const bool plain = !batched_ && !rows_;
   ssize_t n = 0;
   do {
-    n = batched_ ? syscalls_->recvmmsg(fd_, messages.data(), static_cast<unsigned>(messages.size()))
-                 : syscalls_->recv(fd_, first.iov_base, first.iov_len);
+    n = plain ? syscalls_->recv(fd_, first.iov_base, first.iov_len)
+              : syscalls_->recvmmsg(fd_, messages.data(), static_cast<unsigned>(messages.size()));
   } while (n == -EINTR);
   if (n < 0) return {0, static_cast<int>(-n)};
   const auto result = static_cast<size_t>(n);
-  if (!batched_) {
+  if (plain) {
     batch.take(0, result, result);
     return {1, 0};
   }
@@ -187,7 +188,7 @@ bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
 /// negated errno.
 int UdpSocket::send_some(SendBatch& batch) noexcept {
   const SendBatch::Entry& entry = batch.entries_[batch.first_];
-  if (batched_ || entry.pieces > 1) {
+  if (batched_ || entry.pieces > 1 || entry.segments > 1) {
     const auto messages = batch.messages();
     return syscalls_->sendmmsg(fd_, messages.data(),
                                batched_ ? static_cast<unsigned>(messages.size()) : 1);

@@ -62,6 +62,7 @@ class UdpSocket {
   UdpSocket(int fd, ActiveFeatures& features, Syscalls& syscalls) noexcept
       : fd_(fd),
         batched_(features.has(Feature::batch)),
+        rows_(features.has(Feature::gro)),
         features_(&features),
         syscalls_(&syscalls) {}
 
@@ -91,6 +92,7 @@ class UdpSocket {
 
   int fd_;
   bool batched_;
+  bool rows_;  // a message may be several datagrams, which only its control message tells
   size_t segments_limit_ = SendBatch::kMaxSegments;
   ActiveFeatures* features_;
   Syscalls* syscalls_;

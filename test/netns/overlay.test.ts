@@ -49,6 +49,17 @@ for (const tier of ['basic', 'batch', 'udp-offload', 'full']) {
   }
 }
 
+for (const disabled of ['batch', 'gso', 'gro', 'tso', 'uso', 'gso,gro', 'tso,uso']) {
+  test(`without ${disabled}: TCP both ways, hashed`, async () => {
+    const [a, b] = await startBoth(`--dataplane-disable=${disabled}`);
+    const features = ['batch', 'gso', 'gro', 'tso', 'uso'].filter(
+      (name) => !disabled.split(',').includes(name),
+    );
+    assert.match(a.log, new RegExp(`Dataplane features: ${features.join(', ')}\n`));
+    await streamBothWays(a, b, 16 * MIB);
+  });
+}
+
 test('the default mode carries 1 GiB of TCP both ways, hashed', async () => {
   await streamBothWays(...(await startBoth()), GIB);
 });
