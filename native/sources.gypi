@@ -30,6 +30,7 @@
       "test/icmp_test.cc",
       "test/netlink_test.cc",
       "test/offload_test.cc",
+      "test/round_trip_test.cc",
       "test/send_batch_test.cc",
       "test/snapshot_test.cc",
       "test/tiers_test.cc",

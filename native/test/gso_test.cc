@@ -4,16 +4,10 @@
 
 #include <random>
 
-#include "packets.h"
+#include "transport.h"
 
 namespace flannel::test {
 namespace {
-
-constexpr uint8_t kFin = 0x01;
-constexpr uint8_t kPsh = 0x08;
-constexpr uint8_t kAck = 0x10;
-constexpr uint8_t kEce = 0x40;
-constexpr uint8_t kCwr = 0x80;
 
 /// What the first packet has and what distinguishes the ones after it.
 struct Spec {
@@ -28,36 +22,8 @@ struct Spec {
   size_t payload = 1000;
 };
 
-size_t ip_length(const Bytes& packet) {
-  return size_t{4} * (packet[0] & 15U);
-}
-
 uint8_t stream(size_t i) {
   return static_cast<uint8_t>(i * 7 + i / 251);
-}
-
-/// With the pseudo-header put in front, summed by the tests' own arithmetic.
-uint16_t transport_checksum(const Bytes& packet) {
-  const size_t header = ip_length(packet);
-  Bytes all(12);
-  std::copy_n(packet.begin() + 12, 8, all.begin());
-  all[9] = packet[9];
-  store_be16(&all[10], static_cast<uint16_t>(packet.size() - header));
-  all.insert(all.end(), packet.begin() + static_cast<ptrdiff_t>(header), packet.end());
-  return checksum(all);
-}
-
-size_t checksum_place(const Bytes& packet) {
-  return ip_length(packet) + (packet[9] == 6 ? 16 : 6);
-}
-
-void fill_checksums(Bytes& packet) {
-  uint8_t* field = &packet[checksum_place(packet)];
-  store_be16(field, 0);
-  const uint16_t sum = transport_checksum(packet);
-  store_be16(field, sum == 0 && packet[9] == 17 ? 0xffff : sum);
-  store_be16(&packet[10], 0);
-  store_be16(&packet[10], checksum({packet.data(), ip_length(packet)}));
 }
 
 Bytes make(const Spec& spec) {
