@@ -5,7 +5,8 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Host } from './topology.js';
 
-const FLANNELD = fileURLToPath(new URL('../src/main.js', import.meta.url));
+/** The program of this checkout. */
+export const FLANNELD = fileURLToPath(new URL('../src/main.js', import.meta.url));
 const STOP_MS = 10_000;
 
 export class Daemon {
@@ -31,15 +32,16 @@ export class Daemon {
 
   /**
    * Starts it on a host; `subnetFile` is where it writes its subnet. `wrapper` is a command that runs the one
-   * given behind it, such as setpriv.
+   * given behind it, such as setpriv; `main` is the program, for one of another checkout.
    */
   static start(
     host: Host,
     subnetFile: string,
     flags: readonly string[],
     wrapper: readonly string[] = [],
+    main: string = FLANNELD,
   ): Daemon {
-    const command = [...wrapper, process.execPath, FLANNELD, `--subnet-file=${subnetFile}`, ...flags];
+    const command = [...wrapper, process.execPath, main, `--subnet-file=${subnetFile}`, ...flags];
     const child = host.spawn(command[0] ?? '', command.slice(1), { stdio: ['ignore', 'ignore', 'pipe'] });
     return new Daemon(host, child, subnetFile);
   }
@@ -76,9 +78,17 @@ export class Daemon {
     return match[1];
   }
 
+  /** The host's subnet, in network form: `10.244.7.0/24`. */
+  get overlaySubnet(): string {
+    // flanneld writes the first address in the subnet for the container bridge; one less is the subnet itself.
+    return this.subnetEnv('FLANNEL_SUBNET').replace(/(\d+)\/(\d+)$/, (_, last: string, length: string) =>
+      [Number(last) - 1, length].join('/'),
+    );
+  }
+
   /** The host's address on the overlay. */
   get overlayAddress(): string {
-    return this.subnetEnv('FLANNEL_SUBNET').replace(/1\/\d+$/, '0');
+    return this.overlaySubnet.replace(/\/.*/, '');
   }
 
   /** What the dataplane counted, as told at the end. */

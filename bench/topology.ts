@@ -8,6 +8,9 @@
  *      port1            port2            port3
  *        +-------------- underlay ---------+         a bridge with 192.168.77.254, in the lab's own namespace
  *
+ * Several independent sets of hosts can stand side by side (Topology.isolated): each has these addresses for itself,
+ * but no gateway, and two hosts of such a set are joined by one cable without a bridge.
+ *
  * Only for use inside a lab (lab.ts), which takes care of the end.
  */
 import { execFile, spawn } from 'node:child_process';
@@ -50,41 +53,87 @@ export class Host {
 }
 
 export class Topology {
-  private constructor(readonly hosts: readonly Host[]) {}
+  private constructor(
+    readonly hosts: readonly Host[],
+    private readonly links: readonly string[],
+  ) {}
 
   /** Makes `count` hosts whose external interfaces have the given MTU (bytes). */
   static async create(count: number, mtu = 1500): Promise<Topology> {
     if (!inLab()) throw new Error('hosts are made inside a lab only: start through runInLab()');
-    const bridge = ['address', 'add', `${GATEWAY}/24`, 'dev', 'underlay'];
-    await run('ip', ['link', 'add', 'underlay', 'mtu', String(mtu), 'type', 'bridge']);
-    await run('ip', bridge);
-    await run('ip', ['link', 'set', 'underlay', 'up']);
+    await addBridge('underlay', mtu);
+    await run('ip', ['address', 'add', `${GATEWAY}/24`, 'dev', 'underlay']);
+    const hosts: Host[] = [];
+    const links: string[] = [];
+    for (let i = 1; i <= count; i++) {
+      const host = await addHost(`host${i}`, i);
+      const port = `port${i}`;
+      await run('ip', ['link', 'add', port, 'mtu', String(mtu), 'type', 'veth', ...cableEnd(host, mtu)]);
+      await run('ip', ['link', 'set', port, 'master', 'underlay', 'up']);
+      await setUp(host);
+      await host.ip('route', 'add', 'default', 'via', GATEWAY);
+      hosts.push(host);
+      links.push(port);
+    }
+    return new Topology(hosts, [...links, 'underlay']);
+  }
+
+  /**
+   * Makes `count` hosts without a way out and without IPv6, so that nothing moves on their links that was not
+   * asked for. `name` (4 characters at most) tells this set from others.
+   */
+  static async isolated(name: string, count: number, mtu = 1500): Promise<Topology> {
+    if (!inLab()) throw new Error('hosts are made inside a lab only: start through runInLab()');
     const hosts: Host[] = [];
     for (let i = 1; i <= count; i++) {
-      const host = new Host(`host${i}`, `192.168.77.${i}`);
-      await connect(host, `port${i}`, mtu);
+      const host = await addHost(`${name}-host${i}`, i);
+      const noIpv6 = 'for file in /proc/sys/net/ipv6/conf/*/disable_ipv6; do echo 1 > "$file"; done';
+      await host.exec('sh', '-c', `[ ! -d /proc/sys/net/ipv6 ] || { ${noIpv6}; }`);
       hosts.push(host);
     }
-    return new Topology(hosts);
+    const [first, second] = hosts;
+    const links: string[] = [];
+    if (count === 2 && first !== undefined && second !== undefined) {
+      await first.ip('link', 'add', 'eth0', 'mtu', String(mtu), 'type', 'veth', ...cableEnd(second, mtu));
+    } else {
+      const bridge = `${name}-underlay`;
+      await addBridge(bridge, mtu);
+      for (const [i, host] of hosts.entries()) {
+        const port = `${name}-port${i + 1}`;
+        await run('ip', ['link', 'add', port, 'mtu', String(mtu), 'type', 'veth', ...cableEnd(host, mtu)]);
+        await run('ip', ['link', 'set', port, 'master', bridge, 'up']);
+        links.push(port);
+      }
+      links.push(bridge);
+    }
+    for (const host of hosts) await setUp(host);
+    return new Topology(hosts, links);
   }
 
   /** Removes hosts and underlay, so that another topology can be made. Their processes must have ended. */
   async close(): Promise<void> {
-    for (const [i, { name }] of this.hosts.entries()) {
-      await run('ip', ['link', 'delete', `port${i + 1}`]);
-      await run('ip', ['netns', 'delete', name]);
-    }
-    await run('ip', ['link', 'delete', 'underlay']);
+    for (const link of this.links) await run('ip', ['link', 'delete', link]);
+    for (const { name } of this.hosts) await run('ip', ['netns', 'delete', name]);
   }
 }
 
-async function connect(host: Host, port: string, mtu: number): Promise<void> {
-  await run('ip', ['netns', 'add', host.name]);
-  const peer = ['peer', 'name', 'eth0', 'mtu', String(mtu), 'netns', host.name];
-  await run('ip', ['link', 'add', port, 'mtu', String(mtu), 'type', 'veth', ...peer]);
-  await run('ip', ['link', 'set', port, 'master', 'underlay', 'up']);
+async function addBridge(name: string, mtu: number): Promise<void> {
+  await run('ip', ['link', 'add', name, 'mtu', String(mtu), 'type', 'bridge']);
+  await run('ip', ['link', 'set', name, 'up']);
+}
+
+async function addHost(name: string, number: number): Promise<Host> {
+  await run('ip', ['netns', 'add', name]);
+  return new Host(name, `192.168.77.${number}`);
+}
+
+/** Words for `ip link add`: the far end of a cable is the host's eth0. */
+function cableEnd(host: Host, mtu: number): string[] {
+  return ['peer', 'name', 'eth0', 'mtu', String(mtu), 'netns', host.name];
+}
+
+async function setUp(host: Host): Promise<void> {
   await host.ip('link', 'set', 'lo', 'up');
   await host.ip('address', 'add', `${host.address}/24`, 'dev', 'eth0');
   await host.ip('link', 'set', 'eth0', 'up');
-  await host.ip('route', 'add', 'default', 'via', GATEWAY);
 }

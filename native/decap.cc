@@ -69,7 +69,8 @@ Decap::Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, uint32_t t
       pool_(batch_size),
       batch_(pool_),
       features_(features),
-      merger_(tun.virtio() ? kMergeCapacity : 1, merge_options()) {}
+      merging_(merge_options()),
+      merger_(tun.virtio() ? kMergeCapacity : 1, merging_) {}
 
 Turn Decap::turn() noexcept {
   for (size_t moved = 0; moved < kTurnBudget;) {
@@ -135,11 +136,13 @@ void Decap::write(std::span<uint8_t> bytes) noexcept {
 
 void Decap::flush() noexcept {
   if (merger_.packets() == 0) return;
-  const MergeOptions before = merge_options();
   for (const Merger::Group& group : merger_.finish()) write_group(group);
   merger_.clear();
   const MergeOptions now = merge_options();
-  if (now.tcp != before.tcp || now.udp != before.udp) merger_ = Merger(kMergeCapacity, now);
+  if (now.tcp == merging_.tcp && now.udp == merging_.udp) return;
+  // Another write, here or on another queue, was refused: from now on without.
+  merging_ = now;
+  merger_ = Merger(kMergeCapacity, now);
 }
 
 void Decap::write_group(const Merger::Group& group) noexcept {

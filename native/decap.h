@@ -47,6 +47,7 @@ class Decap {
   PacketPool pool_;
   ReceiveBatch batch_;
   ActiveFeatures& features_;
+  MergeOptions merging_;  // with which the merger was made
   Merger merger_;
   int failure_ = 0;
 };

@@ -1,12 +1,12 @@
 // TUN -> UDP, in the order in which a packet meets it:
 //
-//   1. what the socket could not take last time goes first     (turn, flush)
+//   1. what the socket could not take last time goes first     (turn, flush, forward_batch)
 //   2. read a batch from the TUN queue                         (turn, TunQueue::read)
 //   3. check the header                                        (forward)
 //   4. longest-prefix match; none: net-unreachable             (forward)
 //   5. TTL - 1; ran out: time-exceeded                         (forward)
 //   6. complete the checksum, or cut a super-packet            (forward, split)
-//   7. join a run of the batch                                 (send, SendBatch::push)
+//   7. join a run of the batch                                 (SendBatch::push)
 //   8. send the batch                                          (flush, UdpSocket::send)
 //
 // A super-packet has one lookup, one TTL step and one ICMP decision: its segments share the header.
@@ -42,20 +42,32 @@ Encap::Encap(TunQueue tun, UdpSocket udp, Snapshot<Fib>::Reader& fib, int icmp_f
 Turn Encap::turn() noexcept {
   // While the socket is full, packets wait in the TUN queue. What that cannot hold the kernel
   // drops, and counts as the device's own.
-  if (!flush()) return Turn::blocked;
+  if (!flush() || !forward_batch()) return Turn::blocked;
 
   const uint64_t start = counters_.get(Counter::encap_packets_in);
   while (counters_.get(Counter::encap_packets_in) - start < kTurnBudget) {
     const ReadResult read = tun_.read(pool_, packets_);
-
-    const Fib& fib = fib_.pin();
-    for (const TunPacket& packet : packets_) forward(fib, packet);
-    fib_.unpin();
-
-    if (!flush()) return Turn::blocked;
+    next_ = 0;
+    if (!forward_batch()) return Turn::blocked;
     if (read.error != 0) return stop_reading(read.error);
   }
   return Turn::more;
+}
+
+/// Forwards what is left of the packets that were read, in as many portions as it takes to send
+/// them. False when the socket is full: the next call goes on where this one stopped.
+bool Encap::forward_batch() noexcept {
+  for (;;) {
+    const Fib& fib = fib_.pin();
+    send_segments();
+    while (splitter_.remaining() == 0 && next_ < packets_.size() && batch_.has_room()) {
+      forward(fib, packets_[next_++]);
+    }
+    fib_.unpin();
+    const bool done = splitter_.remaining() == 0 && next_ == packets_.size();
+    if (!flush()) return false;
+    if (done) return true;
+  }
 }
 
 void Encap::forward(const Fib& fib, const TunPacket& from_tun) noexcept {
@@ -94,7 +106,8 @@ void Encap::forward(const Fib& fib, const TunPacket& from_tun) noexcept {
     return drop(Counter::encap_bad_offload, from_tun);
   }
   counters_.add(Counter::encap_packets_in);
-  send({{}, from_tun.bytes}, *next_hop, packet.flow());
+  batch_.push({{}, from_tun.bytes}, *next_hop, {packet.flow(), packet.is_fragment()},
+              udp_.max_segments());
 }
 
 void Encap::split(const TunPacket& packet, const NextHop& to, uint32_t flow) noexcept {
@@ -102,29 +115,25 @@ void Encap::split(const TunPacket& packet, const NextHop& to, uint32_t flow) noe
     return drop(Counter::encap_bad_offload, packet);
   }
   counters_.add(Counter::encap_packets_in, splitter_.remaining());
-  for (Segment segment; splitter_.remaining() > 0;) {
-    while (splitter_.next(segment)) send({segment.header, segment.payload}, to, flow);
-    if (splitter_.remaining() > 0 && !flush()) {
-      // More segments than headers fit, and a full socket.
-      return counters_.add(Counter::encap_no_buffer, splitter_.remaining());
-    }
-  }
+  split_to_ = to;
+  split_flow_ = flow;
+  send_segments();
 }
 
-/// Adds a packet to the batch. A batch that overflows is sent in between; where the socket is full
-/// as well, the packet is dropped.
-void Encap::send(Pieces packet, const NextHop& to, uint32_t flow) noexcept {
-  if (batch_.push(packet, to, flow, udp_.max_segments())) return;
-  if (!udp_.send(batch_, counters_)) return counters_.add(Counter::encap_no_buffer);
-  batch_.push(packet, to, flow, udp_.max_segments());
+/// Segments of the super-packet at hand, as many as the batch and the headers have room for.
+void Encap::send_segments() noexcept {
+  for (Segment segment; batch_.has_room() && splitter_.next(segment);) {
+    batch_.push({segment.header, segment.payload}, split_to_, {split_flow_, false},
+                udp_.max_segments());
+  }
 }
 
 /// Counts the end of a packet, or of all that a super-packet stands for.
 void Encap::drop(Counter counter, const TunPacket& packet) noexcept {
   const bool is_super = packet.header.gso_type != VirtioHeader::kGsoNone &&
                         Ipv4Packet::check(packet.bytes) == Ipv4Fault::none &&
-                        splitter_.begin(packet.header, packet.bytes) == GsoFault::none;
-  const size_t packets = is_super ? splitter_.remaining() : 1;
+                        counting_.begin(packet.header, packet.bytes) == GsoFault::none;
+  const size_t packets = is_super ? counting_.remaining() : 1;
   counters_.add(Counter::encap_packets_in, packets);
   counters_.add(counter, packets);
 }
@@ -155,7 +164,8 @@ Turn Encap::stop_reading(int error) noexcept {
 }
 
 void Encap::abandon() noexcept {
-  counters_.add(Counter::encap_stopped, batch_.pending());
+  counters_.add(Counter::encap_stopped, batch_.pending() + splitter_.remaining());
+  for (; next_ < packets_.size(); next_++) drop(Counter::encap_stopped, packets_[next_]);
 }
 
 }  // namespace flannel

@@ -29,9 +29,10 @@ class Encap {
   void abandon() noexcept;
 
  private:
-  void forward(const Fib& fib, const TunPacket& packet) noexcept;
+  bool forward_batch() noexcept;
+  void forward(const Fib& fib, const TunPacket& from_tun) noexcept;
   void split(const TunPacket& packet, const NextHop& to, uint32_t flow) noexcept;
-  void send(Pieces packet, const NextHop& to, uint32_t flow) noexcept;
+  void send_segments() noexcept;
   void drop(Counter counter, const TunPacket& packet) noexcept;
   bool flush() noexcept;
   void answer(IcmpError error, Ipv4Packet offender) noexcept;
@@ -46,8 +47,12 @@ class Encap {
   IcmpResponder icmp_;
   PacketPool pool_;
   std::vector<TunPacket> packets_;
+  size_t next_ = 0;  // the first of them that was not forwarded yet
   HeaderArena headers_;
   Splitter splitter_{headers_};
+  NextHop split_to_{};  // where the segments of the super-packet at hand go,
+  uint32_t split_flow_ = 0;
+  Splitter counting_{headers_};  // tells how many packets a super-packet is that is dropped
   SendBatch batch_;
   int failure_ = 0;
 };

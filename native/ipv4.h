@@ -53,11 +53,13 @@ class Ipv4Packet {
   [[nodiscard]] uint32_t source() const noexcept { return load_be32(&bytes_[12]); }
   [[nodiscard]] uint32_t destination() const noexcept { return load_be32(&bytes_[16]); }
 
+  /// Part of a packet: only the first part has ports.
+  [[nodiscard]] bool is_fragment() const noexcept { return (load_be16(&bytes_[6]) & 0x3fff) != 0; }
+
   /// A hash of what has to stay in order: addresses, protocol, and ports where there are any.
   [[nodiscard]] uint32_t flow() const noexcept {
     uint32_t hash = source() * 0x9e3779b1U ^ destination() ^ protocol();
-    const bool has_ports =
-        (protocol() == 6 || protocol() == 17) && (load_be16(&bytes_[6]) & 0x3fff) == 0;
+    const bool has_ports = (protocol() == 6 || protocol() == 17) && !is_fragment();
     const size_t ports = header_length();
     if (has_ports && ports + 4 <= bytes_.size()) hash ^= load_be32(&bytes_[ports]) * 0x85ebca6bU;
     return hash ^ hash >> 16 ^ hash >> 8;

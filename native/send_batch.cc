@@ -15,30 +15,30 @@ static_assert(SendBatch::kMaxEntries < UINT8_MAX, "entry numbers are kept in byt
 
 SendBatch::SendBatch() : entries_(kMaxEntries) {}
 
-bool SendBatch::push(Pieces packet, const NextHop& to, uint32_t flow,
-                     size_t max_segments) noexcept {
-  uint8_t& last = last_entry_[flow % kFlows];
-  Entry* run = max_segments > 1 ? find_run(packet, to, last, max_segments) : nullptr;
-  if (run == nullptr) {
-    if (count_ == kMaxEntries) return false;
-    run = &open_entry(packet, to);
-  }
+void SendBatch::push(Pieces packet, const NextHop& to, Order order, size_t max_segments) noexcept {
+  Entry* run = max_segments > 1 ? find_run(packet, to, order, max_segments) : nullptr;
+  if (run == nullptr) run = &open_entry(packet, to);
   append(*run, packet);
-  last = static_cast<uint8_t>(run - entries_.data() + 1);
-  return true;
+  const auto number = static_cast<size_t>(run - entries_.data());
+  last_entry_[order.flow % kFlows] = static_cast<uint8_t>(number + 1);
+  if (order.barrier) barrier_ = number;
 }
 
-/// An open run that the packet may join: one of its size, not before the entry that holds its
-/// flow's last packet; else, as a shorter last one, the run of that last packet itself.
-SendBatch::Entry* SendBatch::find_run(const Pieces& packet, const NextHop& to, size_t last,
+/// An open run that the packet may join: one of its size that still waits to be sent, not before
+/// the entry that holds its flow's last packet; else, as a shorter last one, the run of that last
+/// packet itself.
+SendBatch::Entry* SendBatch::find_run(const Pieces& packet, const NextHop& to, Order order,
                                       size_t max_segments) noexcept {
+  const size_t last = last_entry_[order.flow % kFlows];
+  size_t earliest = std::max({first_, barrier_, last > 0 ? last - 1 : 0});
+  if (order.barrier && count_ > 0) earliest = std::max(earliest, count_ - 1);
   for (size_t i = open_count_; i-- > 0;) {
     const size_t number = open_runs_[i];
     Entry& entry = entries_[number];
-    if (number + 1 < last || entry.segment_size != packet.size()) continue;
+    if (number < earliest || entry.segment_size != packet.size()) continue;
     if (fits(entry, packet, to, max_segments)) return &entry;
   }
-  if (last == 0) return nullptr;
+  if (last == 0 || last - 1 < earliest) return nullptr;
   Entry& entry = entries_[last - 1];
   const bool shorter = packet.size() < entry.segment_size;
   return shorter && fits(entry, packet, to, max_segments) ? &entry : nullptr;
@@ -72,7 +72,7 @@ SendBatch::Entry& SendBatch::open_entry(const Pieces& packet, const NextHop& to)
   entry.segments = 0;
   entry.pieces = packet.header.empty() ? 1 : 2;
   entry.open = true;
-  entry.singly = false;
+  entry.refusal = 0;
   entry.done = 0;
   if (open_count_ == kOpenRuns) {
     // The oldest makes room: of all it is the least likely to be joined again.
@@ -83,8 +83,9 @@ SendBatch::Entry& SendBatch::open_entry(const Pieces& packet, const NextHop& to)
   return entry;
 }
 
-std::span<mmsghdr> SendBatch::messages() noexcept {
-  for (size_t i = first_; i < count_; i++) {
+std::span<mmsghdr> SendBatch::messages(size_t most) noexcept {
+  const size_t end = std::min(count_, first_ + most);
+  for (size_t i = first_; i < end; i++) {
     Entry& entry = entries_[i];
     msghdr& header = messages_[i].msg_hdr;
     header = {};
@@ -102,7 +103,7 @@ std::span<mmsghdr> SendBatch::messages() noexcept {
     const auto size = static_cast<uint16_t>(entry.segment_size);
     std::memcpy(CMSG_DATA(control), &size, sizeof size);
   }
-  return {&messages_[first_], count_ - first_};
+  return {&messages_[first_], end - first_};
 }
 
 size_t SendBatch::pending() const noexcept {
@@ -112,7 +113,7 @@ size_t SendBatch::pending() const noexcept {
 }
 
 void SendBatch::clear() noexcept {
-  first_ = count_ = open_count_ = 0;
+  first_ = count_ = open_count_ = barrier_ = 0;
   last_entry_.fill(0);
 }
 

@@ -38,9 +38,19 @@ class SendBatch {
 
   SendBatch();
 
-  /// Takes a packet in; false when the batch is full and has to be sent first. `max_segments` is
-  /// how many datagrams a run may hold: 1 = no runs. `flow`: any hash of what must stay in order.
-  bool push(Pieces packet, const NextHop& to, uint32_t flow, size_t max_segments) noexcept;
+  /// What has to stay in order with a packet.
+  struct Order {
+    uint32_t flow = 0;  // any hash of its flow
+    bool barrier =
+        false;  // a fragment: its flow cannot be told, so nothing overtakes it, nor it anything
+  };
+
+  /// Whether push() is sure to take one more packet.
+  [[nodiscard]] bool has_room() const noexcept { return count_ < kMaxEntries; }
+
+  /// Takes a packet in; there must be room. `max_segments` is how many datagrams a run may hold: 1
+  /// = no runs.
+  void push(Pieces packet, const NextHop& to, Order order, size_t max_segments) noexcept;
 
   [[nodiscard]] bool empty() const noexcept { return first_ == count_; }
   /// Datagrams without an outcome.
@@ -56,7 +66,8 @@ class SendBatch {
     size_t segments;
     size_t pieces;  // iovecs a datagram, 1 or 2
     bool open;
-    bool singly;  // the kernel refused the run: its datagrams go one by one,
+    int refusal;  // the errno with which the kernel refused the run, or 0: then its datagrams go
+                  // one by one,
     size_t done;  // and so many have their outcome
     alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(uint16_t))> control;
     std::array<iovec, 2 * kMaxSegments> iov;
@@ -65,14 +76,14 @@ class SendBatch {
   static constexpr size_t kOpenRuns = 8;
   static constexpr size_t kFlows = 256;
 
-  Entry* find_run(const Pieces& packet, const NextHop& to, size_t last,
+  Entry* find_run(const Pieces& packet, const NextHop& to, Order order,
                   size_t max_segments) noexcept;
   static bool fits(const Entry& entry, const Pieces& packet, const NextHop& to,
                    size_t max_segments) noexcept;
   static void append(Entry& entry, const Pieces& packet) noexcept;
   Entry& open_entry(const Pieces& packet, const NextHop& to) noexcept;
-  /// The messages from the first entry without an outcome on, ready for sendmmsg.
-  std::span<mmsghdr> messages() noexcept;
+  /// At most `most` messages from the first entry without an outcome on, ready for sendmmsg.
+  std::span<mmsghdr> messages(size_t most) noexcept;
   void clear() noexcept;
 
   std::vector<Entry> entries_;
@@ -80,7 +91,8 @@ class SendBatch {
   std::array<uint8_t, kOpenRuns> open_runs_{};  // entry numbers, newest last
   std::array<uint8_t, kFlows> last_entry_{};    // of each flow: entry number + 1, 0 = none
   size_t open_count_ = 0;
-  size_t first_ = 0;  // the first entry that has no outcome yet
+  size_t barrier_ = 0;  // entries before it take no more packets
+  size_t first_ = 0;    // the first entry that has no outcome yet
   size_t count_ = 0;
 };
 

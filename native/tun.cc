@@ -18,6 +18,9 @@ constexpr const char* kDevice = "/dev/net/tun";
 constexpr unsigned kUso4 = 0x20;
 constexpr unsigned kUso6 = 0x40;
 
+constexpr unsigned kTso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN;
+constexpr unsigned kUso = TUN_F_CSUM | kUso4 | kUso6;  // the kernel takes these two together only
+
 UniqueFd open_queue() {
   UniqueFd fd(::open(kDevice, O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!fd.valid()) throw SystemError(errno, "open /dev/net/tun");
@@ -26,8 +29,6 @@ UniqueFd open_queue() {
 
 /// TUNSETOFFLOAD with what is wanted, then with less; returns what the device took.
 FeatureSet enable_tun_offloads(int fd, FeatureSet wanted) noexcept {
-  constexpr unsigned kTso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN;
-  constexpr unsigned kUso = TUN_F_CSUM | kUso4 | kUso6;  // the kernel takes these two together only
   const bool tso = wanted.has(Feature::tso);
   const bool uso = wanted.has(Feature::uso);
   FeatureSet has;

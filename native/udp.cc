@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103  // linux/udp.h, since Linux 4.18
@@ -48,6 +49,11 @@ void set_buffer(int fd, int force, int option, int bytes, const char* name) {
   if (::setsockopt(fd, SOL_SOCKET, force, &bytes, sizeof bytes) == 0) return;
   set_option(fd, SOL_SOCKET, option, bytes, name);
 }
+
+/// In place of the errno of a refused run, once it has been learned from.
+constexpr int kLearned = -1;
+/// Runs refused without one that passed in between, after which none is tried any more.
+constexpr unsigned kMostRefused = 1000;
 
 /// Whether the kernel refused a run for being one, so that its datagrams may pass singly.
 bool refuses_run(int error) noexcept {
@@ -151,7 +157,7 @@ ReadResult UdpSocket::receive(ReceiveBatch& batch) noexcept {
 bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
   while (!batch.empty()) {
     SendBatch::Entry& entry = batch.entries_[batch.first_];
-    if (entry.singly) {
+    if (entry.refusal != 0) {
       if (!send_singly(entry, counters)) return false;
       batch.first_++;
       continue;
@@ -163,6 +169,7 @@ bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
            batch.first_++) {
         counters.add(Counter::encap_packets_out, batch.entries_[batch.first_].segments);
         counters.add(Counter::encap_bytes, batch.entries_[batch.first_].bytes);
+        if (batch.entries_[batch.first_].segments > 1) refused_in_a_row_ = 0;
       }
       continue;
     }
@@ -173,8 +180,7 @@ bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
       return false;
     }
     if (entry.segments > 1 && refuses_run(error)) {
-      give_up_runs(error, entry.segments);
-      entry.singly = true;
+      entry.refusal = error;
       continue;
     }
     counters.add(send_fault(error), entry.segments);
@@ -189,9 +195,8 @@ bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
 int UdpSocket::send_some(SendBatch& batch) noexcept {
   const SendBatch::Entry& entry = batch.entries_[batch.first_];
   if (batched_ || entry.pieces > 1 || entry.segments > 1) {
-    const auto messages = batch.messages();
-    return syscalls_->sendmmsg(fd_, messages.data(),
-                               batched_ ? static_cast<unsigned>(messages.size()) : 1);
+    const auto messages = batch.messages(batched_ ? SendBatch::kMaxEntries : 1);
+    return syscalls_->sendmmsg(fd_, messages.data(), static_cast<unsigned>(messages.size()));
   }
   const iovec& payload = entry.iov[0];
   const ssize_t n = syscalls_->sendto(fd_, payload.iov_base, payload.iov_len, entry.peer);
@@ -220,6 +225,7 @@ bool UdpSocket::send_singly(SendBatch::Entry& entry, Counters& counters) noexcep
       counters.add(send_fault(n == 0 ? EIO : -n));
       continue;
     }
+    learn(entry);
     const size_t before = entry.done * entry.segment_size;
     counters.add(Counter::encap_packets_out);
     counters.add(Counter::encap_bytes, std::min(entry.segment_size, entry.bytes - before));
@@ -227,14 +233,19 @@ bool UdpSocket::send_singly(SendBatch::Entry& entry, Counters& counters) noexcep
   return true;
 }
 
-/// Learns from a refusal. A size is the path's matter and says nothing about runs as such.
-void UdpSocket::give_up_runs(int error, size_t segments) noexcept {
-  if (error == EMSGSIZE) return;
-  if (error == EINVAL && segments > SendBatch::kMaxSegmentsBefore69) {
+/// What a refused run teaches once a datagram of it has passed singly: before that, it may have
+/// been the peer's route that was refused.
+void UdpSocket::learn(SendBatch::Entry& entry) noexcept {
+  const int error = std::exchange(entry.refusal, kLearned);
+  if (error == kLearned) return;
+  if (error == EIO || error == EOPNOTSUPP) return features_->remove(Feature::gso);
+  if (error == EINVAL && entry.segments > SendBatch::kMaxSegmentsBefore69) {
     segments_limit_ = SendBatch::kMaxSegmentsBefore69;
-  } else {
-    features_->remove(Feature::gso);
+    return;
   }
+  // A datagram beyond the MTU of one peer's path (EMSGSIZE; EINVAL before Linux 6.14) says nothing
+  // about the others. Where no run at all passes, it does.
+  if (++refused_in_a_row_ == kMostRefused) features_->remove(Feature::gso);
 }
 
 int UdpSocket::send_one(std::span<const uint8_t> packet, const NextHop& to) noexcept {

@@ -88,11 +88,12 @@ class UdpSocket {
  private:
   int send_some(SendBatch& batch) noexcept;
   bool send_singly(SendBatch::Entry& entry, Counters& counters) noexcept;
-  void give_up_runs(int error, size_t segments) noexcept;
+  void learn(SendBatch::Entry& entry) noexcept;
 
   int fd_;
   bool batched_;
   bool rows_;  // a message may be several datagrams, which only its control message tells
+  unsigned refused_in_a_row_ = 0;
   size_t segments_limit_ = SendBatch::kMaxSegments;
   ActiveFeatures* features_;
   Syscalls* syscalls_;

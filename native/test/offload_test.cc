@@ -363,5 +363,116 @@ TEST_F(OffloadTest, AnOffloadHeaderThatDoesNotFitIsCounted) {
       (CounterDifference{{"encap_packets_in", 2}, {"encap_bad_offload", 1}, {"encap_short", 1}}));
 }
 
+/// A UDP datagram to 10.244.3.1 with a mark in its first four bytes, as a TUN device with offloads
+/// hands it over: of `gso_size` bytes each, or as one packet where that is 0.
+Bytes from_tun(size_t payload, uint16_t port, uint32_t mark, uint16_t gso_size = 0,
+               uint16_t fragment = 0x4000) {
+  Bytes packet =
+      make_packet({.destination = ip(10, 244, 3, 1), .fragment = fragment, .payload = 8 + payload});
+  store_be16(&packet[20], port);
+  store_be16(&packet[22], 9);
+  store_be16(&packet[24], static_cast<uint16_t>(8 + payload));
+  store_be32(&packet[28], mark);
+  VirtioHeader header;
+  if (gso_size > 0) {
+    header.flags = VirtioHeader::kNeedsChecksum;
+    header.gso_type = VirtioHeader::kGsoUdpL4;
+    header.gso_size = gso_size;
+    header.csum_start = 20;
+    header.csum_offset = 6;
+  }
+  Bytes whole(sizeof header + packet.size());
+  std::memcpy(whole.data(), &header, sizeof header);
+  std::copy(packet.begin(), packet.end(), whole.begin() + sizeof header);
+  return whole;
+}
+
+TEST_F(OffloadTest, AFullSocketLosesNothingHoweverMuchWasRead) {
+  const FeatureSet without_gso{Feature::batch, Feature::tso, Feature::uso};
+  const FeatureSet without_batch{Feature::tso, Feature::uso};
+  for (const FeatureSet features : {kAll, without_gso, without_batch}) {
+    Side side(features);
+    uint32_t budget = 1;
+    // Takes a few at a time, and is full in between.
+    const auto outcome = [&] { return budget-- % 7 == 0 ? EAGAIN : 0; };
+    side.kernel.run_outcome = [&](const Bytes&, size_t) { return outcome(); };
+    side.kernel.send_outcome = [&](const Bytes&) { return outcome(); };
+    constexpr uint32_t kMarks = 40;
+    for (uint32_t mark = 0; mark < kMarks; mark++) {
+      side.kernel.tun_in.push_back(from_tun(500, 1000, mark));
+      side.kernel.tun_in.push_back(from_tun(6400, 2000, mark, 64));
+    }
+    while (side.encap.turn() != Turn::drained) {
+    }
+    EXPECT_EQ(unaccounted(side.counters, "encap"), 0);
+    EXPECT_EQ(side.counters.get(Counter::encap_packets_out), kMarks + kMarks * 100);
+    EXPECT_GT(side.counters.get(Counter::encap_blocked), 0U);
+    uint32_t next = 0;
+    for (const auto& sent : side.kernel.udp_out) {
+      if (load_be16(&sent.payload[20]) != 1000) continue;
+      EXPECT_EQ(load_be32(&sent.payload[28]), next++);
+    }
+    EXPECT_EQ(next, kMarks);
+  }
+}
+
+TEST_F(OffloadTest, WhatWaitsAtTheEndIsCountedToTheLastSegment) {
+  Side side(kAll);
+  side.kernel.run_outcome = [](const Bytes&, size_t) { return EAGAIN; };
+  for (uint32_t mark = 0; mark < 20; mark++)
+    side.kernel.tun_in.push_back(from_tun(6400, 2000, mark, 64));
+  EXPECT_EQ(side.encap.turn(), Turn::blocked);
+  side.encap.abandon();
+  EXPECT_EQ(unaccounted(side.counters, "encap"), 0);
+  EXPECT_EQ(side.counters.get(Counter::encap_stopped), 2000U);
+}
+
+TEST_F(OffloadTest, OnePeerWhoseRouteRefusesEverythingSpoilsNothingForTheOthers) {
+  Side side(kAll);
+  side.kernel.run_outcome = [](const Bytes&, size_t) { return EIO; };
+  side.kernel.send_outcome = [](const Bytes&) { return EINVAL; };
+  for (uint32_t mark = 0; mark < 4; mark++) side.kernel.tun_in.push_back(from_tun(500, 1000, mark));
+  EXPECT_EQ(side.encap.turn(), Turn::drained);
+  EXPECT_EQ(side.counters.get(Counter::encap_send_error), 4U);
+  EXPECT_TRUE(side.active.has(Feature::gso));
+}
+
+TEST_F(OffloadTest, FragmentsAndTheirFlowKeepTheirOrder) {
+  Side side(kAll);
+  side.kernel.tun_in.push_back(from_tun(500, 7, 0));
+  side.kernel.tun_in.push_back(from_tun(1400, 1000, 1, 0, 0x2000));
+  side.kernel.tun_in.push_back(from_tun(300, 1000, 2, 0, 0x00b2));
+  side.kernel.tun_in.push_back(from_tun(500, 1000, 3));
+  EXPECT_EQ(side.encap.turn(), Turn::drained);
+  std::vector<uint32_t> marks;
+  for (const auto& sent : side.kernel.udp_out) marks.push_back(load_be32(&sent.payload[28]));
+  EXPECT_EQ(marks, (std::vector<uint32_t>{0, 1, 2, 3}));
+}
+
+TEST_F(OffloadTest, AFeatureThatAnotherQueueLostIsNotTriedHere) {
+  Side side(kAll);
+  size_t refused = 0;
+  side.kernel.writev_outcome = [&](const Bytes& message) {
+    if (message[1] == VirtioHeader::kGsoNone) return 0;
+    refused++;
+    return EINVAL;
+  };
+  side.active.remove(Feature::uso);
+  side.active.remove(Feature::tso);
+  Traffic traffic(5);
+  for (int round = 0; round < 20; round++) {
+    for (int i = 0; i < 50; i++) side.kernel.udp_in.push_back(traffic.next());
+    while (side.decap.turn() == Turn::more) {
+    }
+  }
+  // The first batch may still be joined as the merger was made.
+  EXPECT_LE(refused, 50U);
+  const size_t after_first = refused;
+  for (int i = 0; i < 500; i++) side.kernel.udp_in.push_back(traffic.next());
+  while (side.decap.turn() == Turn::more) {
+  }
+  EXPECT_EQ(refused, after_first);
+}
+
 }  // namespace
 }  // namespace flannel::test

@@ -18,7 +18,9 @@ class RunTest : public ::testing::Test {
   bool push(size_t size, uint32_t mark, uint32_t flow = 0, uint8_t to = 2) {
     Bytes& bytes = packets_.emplace_back(size);
     std::memcpy(bytes.data(), &mark, std::min(size, sizeof mark));
-    return batch_.push({{}, bytes}, hop(to), flow, socket_.max_segments());
+    if (!batch_.has_room()) return false;
+    batch_.push({{}, bytes}, hop(to), {flow}, socket_.max_segments());
+    return true;
   }
   bool send() { return socket_.send(batch_, counters_); }
 
@@ -98,7 +100,7 @@ TEST_F(RunTest, HoldsAsManyDatagramsAndBytesAsTheKernelTakes) {
 TEST_F(RunTest, KeepsPiecesTogether) {
   const Bytes header(40, 0xaa);
   const Bytes payload(100, 0xbb);
-  for (int i = 0; i < 3; i++) EXPECT_TRUE(batch_.push({header, payload}, hop(2), 0, 128));
+  for (int i = 0; i < 3; i++) batch_.push({header, payload}, hop(2), {}, 128);
   EXPECT_TRUE(send());
   EXPECT_EQ(kernel_.runs, Runs{3});
   Bytes whole = header;
@@ -152,8 +154,8 @@ struct Refusal {
 };
 
 TEST_F(RunTest, ARefusedRunIsSentOneByOneAndItsNeighboursAreNotTouched) {
-  for (const Refusal refusal : {Refusal{EMSGSIZE, false}, Refusal{EINVAL, true}, Refusal{EIO, true},
-                                Refusal{EOPNOTSUPP, true}}) {
+  for (const Refusal refusal : {Refusal{EMSGSIZE, false}, Refusal{EINVAL, false},
+                                Refusal{EIO, true}, Refusal{EOPNOTSUPP, true}}) {
     for (uint8_t refused : {2, 3, 4}) {
       ActiveFeatures features(features_.get());
       UdpSocket socket(ScriptedKernel::kUdp, features, kernel_);
@@ -163,7 +165,7 @@ TEST_F(RunTest, ARefusedRunIsSentOneByOneAndItsNeighboursAreNotTouched) {
       for (uint32_t i = 0; i < 12; i++) {
         Bytes& bytes = packets_.emplace_back(300);
         std::memcpy(bytes.data(), &i, sizeof i);
-        batch_.push({{}, bytes}, hop(static_cast<uint8_t>(2 + i / 4)), i / 4,
+        batch_.push({{}, bytes}, hop(static_cast<uint8_t>(2 + i / 4)), {i / 4},
                     socket.max_segments());
       }
       kernel_.run_outcome = [&](const Bytes& bytes, size_t) {

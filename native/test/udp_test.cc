@@ -15,7 +15,7 @@ class SendTest : public PipelineTest {
     packets_.reserve(count);
     for (size_t i = 0; i < count; i++) {
       packets_.push_back(make_packet({.first_payload_byte = static_cast<uint8_t>(i)}));
-      batch_.push({{}, packets_.back()}, peer(2), 0, socket_.max_segments());
+      batch_.push({{}, packets_.back()}, peer(2), {}, socket_.max_segments());
     }
   }
 

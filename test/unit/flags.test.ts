@@ -413,6 +413,7 @@ test('the words of a dataplane flag are checked', () => {
   assert.equal(options('--dataplane-threads', 'single').dataplaneThreads, 'single');
   assert.throws(() => options('--dataplane-tier=turbo'), {
     name: 'UsageError',
-    message: 'invalid value "turbo" for flag -dataplane-tier; write one of auto, basic, batch, udp-offload, full',
+    message:
+      'invalid value "turbo" for flag -dataplane-tier; write one of auto, basic, batch, udp-offload, full',
   });
 });
