@@ -12,18 +12,33 @@
 namespace {
 thread_local size_t allocations = 0;
 
-void* counted_allocation(size_t size) {
+void* counted_allocation(size_t size) noexcept {
   allocations++;
-  if (void* memory = std::malloc(size)) return memory;
+  return std::malloc(size);
+}
+void* allocation_or_throw(size_t size) {
+  if (void* memory = counted_allocation(size)) return memory;
   throw std::bad_alloc();
 }
 }  // namespace
 
 void* operator new(size_t size) {
-  return counted_allocation(size);
+  return allocation_or_throw(size);
 }
 void* operator new[](size_t size) {
+  return allocation_or_throw(size);
+}
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
   return counted_allocation(size);
+}
+void* operator new[](size_t size, const std::nothrow_t&) noexcept {
+  return counted_allocation(size);
+}
+void operator delete(void* memory, const std::nothrow_t&) noexcept {
+  std::free(memory);
+}
+void operator delete[](void* memory, const std::nothrow_t&) noexcept {
+  std::free(memory);
 }
 void operator delete(void* memory) noexcept {
   std::free(memory);
