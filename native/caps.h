@@ -37,12 +37,6 @@ class FeatureSet {
   [[nodiscard]] constexpr bool has(Feature feature) const { return (bits_ & bit(feature)) != 0; }
   constexpr void add(Feature feature) { bits_ |= bit(feature); }
   constexpr void remove(Feature feature) { bits_ &= static_cast<uint8_t>(~bit(feature)); }
-  [[nodiscard]] constexpr FeatureSet without(FeatureSet other) const {
-    FeatureSet rest = *this;
-    rest.bits_ &= static_cast<uint8_t>(~other.bits_);
-    return rest;
-  }
-  [[nodiscard]] constexpr bool empty() const { return bits_ == 0; }
   bool operator==(const FeatureSet&) const = default;
 
  private:

@@ -123,8 +123,7 @@ void Encap::split(const TunPacket& packet, const NextHop& to, uint32_t flow) noe
 /// Segments of the super-packet at hand, as many as the batch and the headers have room for.
 void Encap::send_segments() noexcept {
   for (Segment segment; batch_.has_room() && splitter_.next(segment);) {
-    batch_.push({segment.header, segment.payload}, split_to_, {split_flow_, false},
-                udp_.max_segments());
+    batch_.push(segment, split_to_, {split_flow_, false}, udp_.max_segments());
   }
 }
 

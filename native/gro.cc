@@ -47,11 +47,6 @@ bool equal(const uint8_t* a, const uint8_t* b, size_t length) noexcept {
   return std::memcmp(a, b, length) == 0;
 }
 
-/// More fragments, or not the first one (RFC 791).
-bool is_fragment(const uint8_t* ip) noexcept {
-  return (load_be16(ip + 6) & 0x3fff) != 0;
-}
-
 bool is_tcp(const uint8_t* packet) noexcept {
   return packet[9] == IPPROTO_TCP;
 }
@@ -127,7 +122,7 @@ bool Merger::add(std::span<uint8_t> packet) noexcept {
   const auto transport = packet.subspan(Ipv4Packet(packet).header_length());
   if (!enabled(packet[9])) {
     append_run(index);
-  } else if (is_fragment(packet.data()) || transport.size() < kPorts) {
+  } else if (is_fragment(packet) || transport.size() < kPorts) {
     close_all();
     append_run(index);
   } else {

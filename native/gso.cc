@@ -30,15 +30,6 @@ constexpr uint16_t kTcpCwr = 0x80;
 constexpr size_t kUdpHeader = 8;
 constexpr size_t kUdpChecksum = 6;
 
-size_t ip_header_length(std::span<const uint8_t> packet) noexcept {
-  return size_t{4} * (packet[0] & 15U);
-}
-
-/// More fragments, or not the first one (RFC 791).
-bool is_fragment(std::span<const uint8_t> packet) noexcept {
-  return (load_be16(&packet[6]) & 0x3fff) != 0;
-}
-
 /// Bytes of the TCP or UDP header; 0 when it is malformed.
 size_t transport_header_length(bool tcp, std::span<const uint8_t> transport) noexcept {
   if (!tcp) {

@@ -11,6 +11,7 @@
 #include <memory>
 #include <span>
 
+#include "packet.h"
 #include "virtio.h"
 
 namespace flannel {
@@ -43,7 +44,6 @@ class HeaderArena {
       : slots_(segments), memory_(std::make_unique_for_overwrite<uint8_t[]>(segments * kStride)) {}
 
   [[nodiscard]] size_t slots() const noexcept { return slots_; }
-  [[nodiscard]] size_t available() const noexcept { return slots_ - used_; }
   void reset() noexcept { used_ = 0; }
 
   /// kMaxHeader bytes, or nullptr when all slots are taken.
@@ -57,14 +57,9 @@ class HeaderArena {
   std::unique_ptr<uint8_t[]> memory_;
 };
 
-/// One packet for the wire: `header` then `payload`. The header is borrowed from the arena, the
-/// payload from the super-packet.
-struct Segment {
-  std::span<const uint8_t> header;
-  std::span<const uint8_t> payload;
-
-  [[nodiscard]] size_t size() const noexcept { return header.size() + payload.size(); }
-};
+/// One packet for the wire. The header is borrowed from the arena, the payload from the
+/// super-packet.
+using Segment = Pieces;
 
 /// Cuts one super-packet at a time, in portions as large as the arena:
 ///
@@ -88,9 +83,6 @@ class Splitter {
 
   /// Segments that next() has still to give.
   [[nodiscard]] size_t remaining() const noexcept { return remaining_; }
-
-  /// Bytes of every segment but the last, which may be shorter; headers included.
-  [[nodiscard]] size_t segment_size() const noexcept { return header_.size() + segment_payload_; }
 
   /// The next segment. False when none remains or the arena is full.
   bool next(Segment& segment) noexcept;

@@ -24,6 +24,16 @@ inline void store_be32(uint8_t* p, uint32_t value) noexcept {
 
 enum class Ipv4Fault : uint8_t { none, too_short, bad_version, bad_ihl, bad_length };
 
+/// Bytes of the IP header, as it says itself; `packet` must not be empty.
+inline size_t ip_header_length(std::span<const uint8_t> packet) noexcept {
+  return size_t{4} * (packet[0] & 15U);
+}
+
+/// More fragments, or not the first one; `packet` must hold an IP header.
+inline bool is_fragment(std::span<const uint8_t> packet) noexcept {
+  return (load_be16(&packet[6]) & 0x3fff) != 0;
+}
+
 /// A packet whose header lies wholly inside its bytes. Borrows them; writes only TTL and checksum.
 class Ipv4Packet {
  public:
@@ -35,7 +45,7 @@ class Ipv4Packet {
   static Ipv4Fault check(std::span<const uint8_t> bytes) noexcept {
     if (bytes.size() < kMinHeader) return Ipv4Fault::too_short;
     if (bytes[0] >> 4 != 4) return Ipv4Fault::bad_version;
-    const size_t header = size_t{4} * (bytes[0] & 15U);
+    const size_t header = ip_header_length(bytes);
     if (header < kMinHeader || header > bytes.size()) return Ipv4Fault::bad_ihl;
     const size_t total = load_be16(&bytes[2]);
     if (total < header || total != bytes.size()) return Ipv4Fault::bad_length;
@@ -46,7 +56,7 @@ class Ipv4Packet {
   explicit Ipv4Packet(std::span<uint8_t> bytes) noexcept : bytes_(bytes) {}
 
   [[nodiscard]] std::span<const uint8_t> bytes() const noexcept { return bytes_; }
-  [[nodiscard]] size_t header_length() const noexcept { return size_t{4} * (bytes_[0] & 15U); }
+  [[nodiscard]] size_t header_length() const noexcept { return ip_header_length(bytes_); }
   [[nodiscard]] uint16_t fragment_offset() const noexcept { return load_be16(&bytes_[6]) & 0x1fff; }
   [[nodiscard]] uint8_t ttl() const noexcept { return bytes_[8]; }
   [[nodiscard]] uint8_t protocol() const noexcept { return bytes_[9]; }
@@ -54,7 +64,7 @@ class Ipv4Packet {
   [[nodiscard]] uint32_t destination() const noexcept { return load_be32(&bytes_[16]); }
 
   /// Part of a packet: only the first part has ports.
-  [[nodiscard]] bool is_fragment() const noexcept { return (load_be16(&bytes_[6]) & 0x3fff) != 0; }
+  [[nodiscard]] bool is_fragment() const noexcept { return flannel::is_fragment(bytes_); }
 
   /// A hash of what has to stay in order: addresses, protocol, and ports where there are any.
   [[nodiscard]] uint32_t flow() const noexcept {

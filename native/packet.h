@@ -34,6 +34,15 @@ inline constexpr size_t kBatchBytes = 256 << 10;
 /// No IP packet is longer than its 16-bit total length.
 inline constexpr size_t kMaxPacket = 65535;
 
+/// A packet in up to two pieces: headers made elsewhere and a payload in the buffer it was read
+/// into. A packet in one piece has no header. Both are borrowed.
+struct Pieces {
+  std::span<const uint8_t> header;
+  std::span<const uint8_t> payload;
+
+  [[nodiscard]] size_t size() const noexcept { return header.size() + payload.size(); }
+};
+
 /// How a turn ended.
 enum class Turn : uint8_t {
   drained,  // nothing is left to read

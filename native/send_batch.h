@@ -15,17 +15,9 @@
 #include <vector>
 
 #include "fib.h"
+#include "packet.h"
 
 namespace flannel {
-
-/// A packet in up to two pieces: headers made elsewhere and a payload in the buffer it was read
-/// into. A packet in one piece has no header. Both are borrowed until the batch is sent.
-struct Pieces {
-  std::span<const uint8_t> header;
-  std::span<const uint8_t> payload;
-
-  [[nodiscard]] size_t size() const noexcept { return header.size() + payload.size(); }
-};
 
 class SendBatch {
  public:
