@@ -7,7 +7,7 @@
 //
 // entry: one datagram of a batch on its way out.
 //
-// turn: what a pipeline does between two looks at epoll: batches, until nothing is left or its
+// turn: what a pipeline does between two calls of poll: batches, until nothing is left or its
 // budget is spent.
 #pragma once
 

@@ -150,7 +150,7 @@ ReadResult UdpSocket::receive(ReceiveBatch& batch) noexcept {
   for (size_t i = 0; i < result; i++) {
     batch.take(i, messages[i].msg_len, segment_size_of(messages[i].msg_hdr, messages[i].msg_len));
   }
-  // A batch that is not full emptied the socket; epoll tells when there is more.
+  // A batch that is not full emptied the socket; poll tells when there is more.
   return {result, result < messages.size() ? EAGAIN : 0};
 }
 

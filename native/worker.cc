@@ -1,11 +1,9 @@
 #include "worker.h"
 
 #include <pthread.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <csignal>
 
@@ -15,16 +13,13 @@ Worker::Worker(std::string name, Encap* encap, Decap* decap)
     : name_(std::move(name)),
       encap_(encap),
       decap_(decap),
-      epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  if (!epoll_.valid() || !wake_.valid()) throw SystemError(errno, "epoll_create1 or eventfd");
-  Watch wake{wake_.get(), 0};
-  watch(wake, EPOLLIN);
+  if (!wake_.valid()) throw SystemError(errno, "eventfd");
+  polled_[0] = {.fd = wake_.get(), .events = POLLIN, .revents = 0};
   tun_.fd = encap != nullptr ? encap->tun_fd() : -1;
   udp_.fd = encap != nullptr ? encap->udp_fd() : decap->udp_fd();
-  if (encap != nullptr) watch(tun_, EPOLLIN);
-  if (decap != nullptr) watch(udp_, EPOLLIN);
-  if (failure() != 0) throw SystemError(failure(), "epoll_ctl");
+  ask(tun_, encap != nullptr ? POLLIN : 0);
+  ask(udp_, decap != nullptr ? POLLIN : 0);
 }
 
 void Worker::start() {
@@ -61,43 +56,38 @@ void Worker::stop() noexcept {
 }
 
 void Worker::run() noexcept {
-  std::array<epoll_event, 3> events{};
   while (!stopping_.load()) {
-    const int n = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
-    if (n < 0 && errno != EINTR) return fail(errno);
-    bool tun_ready = false;
-    uint32_t udp_ready = 0;
-    for (int i = 0; i < n; i++) {
-      const epoll_event& event = events[static_cast<size_t>(i)];
-      if (event.data.fd == tun_.fd) tun_ready = true;
-      if (event.data.fd == udp_.fd) udp_ready = event.events;
+    if (::poll(polled_.data(), polled_.size(), -1) < 0) {
+      if (errno == EINTR) continue;
+      return fail(errno);
     }
-    const bool unblocked = (udp_.events & EPOLLOUT) && (udp_ready & (EPOLLOUT | EPOLLERR));
-    if (tun_ready || unblocked) encap_turn();
-    if (decap_ != nullptr && (udp_ready & (EPOLLIN | EPOLLERR))) decap_turn();
+    const bool unblocked = (udp_.events & POLLOUT) && (udp_.revents & (POLLOUT | POLLERR));
+    const bool received = decap_ != nullptr && (udp_.revents & (POLLIN | POLLERR));
+    if (tun_.revents != 0 || unblocked) encap_turn();
+    if (received) decap_turn();
   }
 }
 
 void Worker::encap_turn() noexcept {
-  const uint32_t receive = udp_.events & EPOLLIN;
+  const short receive = udp_.events & POLLIN;
   switch (encap_->turn()) {
     case Turn::drained:
     case Turn::more:
-      watch(tun_, EPOLLIN);
-      return watch(udp_, receive);
+      ask(tun_, POLLIN);
+      return ask(udp_, receive);
     case Turn::blocked:
-      watch(tun_, 0);
-      return watch(udp_, receive | EPOLLOUT);
+      ask(tun_, 0);
+      return ask(udp_, static_cast<short>(receive | POLLOUT));
     case Turn::failed:
-      watch(tun_, 0);
-      watch(udp_, receive);
+      ask(tun_, 0);
+      ask(udp_, receive);
       return fail(encap_->failure());
   }
 }
 
 void Worker::decap_turn() noexcept {
   if (decap_->turn() != Turn::failed) return;
-  watch(udp_, udp_.events & ~uint32_t{EPOLLIN});
+  ask(udp_, static_cast<short>(udp_.events & ~POLLIN));
   fail(decap_->failure());
 }
 
@@ -105,17 +95,10 @@ void Worker::fail(int error) noexcept {
   failure_.store(error, std::memory_order_relaxed);
 }
 
-/// A descriptor of which nothing is asked leaves the set: epoll would go on reporting its errors.
-void Worker::watch(Watch& watch, uint32_t events) noexcept {
-  if (watch.events == events) return;
-  epoll_event event{};
-  event.events = events;
-  event.data.fd = watch.fd;
-  const int operation = watch.events == 0 ? EPOLL_CTL_ADD
-                        : events == 0     ? EPOLL_CTL_DEL
-                                          : EPOLL_CTL_MOD;
-  if (::epoll_ctl(epoll_.get(), operation, watch.fd, &event) < 0) return fail(errno);
-  watch.events = events;
+void Worker::ask(pollfd& of, short events) noexcept {
+  const bool skipped = of.fd < 0;
+  if (skipped != (events == 0)) of.fd = ~of.fd;
+  of.events = events;
 }
 
 }  // namespace flannel

@@ -1,6 +1,9 @@
 // One thread that drives one or both directions of one queue.
 #pragma once
 
+#include <poll.h>
+
+#include <array>
 #include <atomic>
 #include <string>
 #include <thread>
@@ -10,8 +13,12 @@
 
 namespace flannel {
 
-/// epoll, then one turn of each direction that is ready, and again. The budget of a turn bounds how
-/// long the other direction or a stop request waits, however many packets arrive.
+/// poll(2), then one turn of each direction that is ready, and again. The budget of a turn bounds
+/// how long the other direction or a stop request waits, however many packets arrive.
+///
+/// Not epoll: its callback hangs on a descriptor even while the thread is busy, and the kernel
+/// calls it, under two locks, for every packet that is queued and for every one that was sent. poll
+/// hangs on it only while the thread sleeps.
 class Worker {
  public:
   /// Borrows the pipelines; either may be null. Throws SystemError.
@@ -29,26 +36,22 @@ class Worker {
   [[nodiscard]] int failure() const noexcept { return failure_.load(std::memory_order_relaxed); }
 
  private:
-  /// A descriptor in the epoll set with what is asked of it.
-  struct Watch {
-    int fd = -1;
-    uint32_t events = 0;
-  };
-
   int try_start() noexcept;
   void run() noexcept;
   void encap_turn() noexcept;
   void decap_turn() noexcept;
   void fail(int error) noexcept;
-  void watch(Watch& watch, uint32_t events) noexcept;
+  static void ask(pollfd& of, short events) noexcept;
 
   std::string name_;
   Encap* encap_;
   Decap* decap_;
-  UniqueFd epoll_;
   UniqueFd wake_;
-  Watch tun_;
-  Watch udp_;
+  // A descriptor of which nothing is asked is negative, which poll skips: it would go on reporting
+  // errors.
+  std::array<pollfd, 3> polled_{};
+  pollfd& tun_ = polled_[1];
+  pollfd& udp_ = polled_[2];
   std::atomic<bool> stopping_{false};
   std::atomic<int> failure_{0};
   std::thread thread_;

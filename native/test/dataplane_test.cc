@@ -262,7 +262,7 @@ TEST(DataplaneLifecycle, StartsOnce) {
   EXPECT_THROW(node.dataplane().start(), SystemError);
 }
 
-/// A descriptor that epoll reports as readable and whose reads fail: what is left of a deleted
+/// A descriptor that poll reports as readable and whose reads fail: what is left of a deleted
 /// device.
 class DeletedDevice : public ScriptedKernel {
  public:
