@@ -14,6 +14,7 @@ namespace flannel {
 namespace {
 
 constexpr size_t kMaxQueues = 64;
+constexpr size_t kMaxSourcePorts = 64;
 constexpr size_t kWordsPerRoute = 4;
 
 /// A SystemError as the JS Error that index.d.ts calls NativeError.
@@ -95,7 +96,10 @@ DataplaneOptions read_options(const Napi::CallbackInfo& info) {
   options.required = object.Get("required").ToBoolean();
   options.split_threads = choice_field(object, "threads", "split", "single");
   options.queues = number_field(object, "queues", kMaxQueues);
-  if (options.queues == 0) throw Napi::RangeError::New(info.Env(), "queues is out of range");
+  options.source_ports = number_field(object, "sourcePorts", kMaxSourcePorts);
+  if (options.queues == 0 || options.source_ports == 0) {
+    throw Napi::RangeError::New(info.Env(), "queues and sourcePorts must be at least 1");
+  }
   options.bind_address = number_field(object, "bindAddress", UINT32_MAX);
   options.port = static_cast<uint16_t>(number_field(object, "port", UINT16_MAX));
   options.buffers.receive = static_cast<int>(number_field(object, "receiveBuffer", INT32_MAX));

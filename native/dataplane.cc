@@ -7,10 +7,7 @@ namespace flannel {
 Dataplane::Dataplane(const DataplaneOptions& options, Syscalls& syscalls)
     : syscalls_(syscalls), icmp_(open_icmp()), features_(options.features) {
   // The socket before the device: a port that is taken should not make a device come and go.
-  std::vector<Queue> queues(options.queues);
-  for (Queue& queue : queues) {
-    queue.udp = open_udp(options.bind_address, options.port, options.buffers, options.queues > 1);
-  }
+  std::vector<Queue> queues = open_sockets(options);
   TunDevice device = open_tun(options.tun_name, options.queues, options.features);
   virtio_ = options.features.has(Feature::tso) || options.features.has(Feature::uso);
   for (size_t i = 0; i < queues.size(); i++) queues[i].tun = std::move(device.queues[i]);
@@ -28,10 +25,28 @@ Dataplane::Dataplane(const DataplaneOptions& options, std::vector<Queue> queues,
   build_workers(options.split_threads);
 }
 
+/// A socket for each queue, and where more source ports are wanted, those to send from.
+std::vector<Queue> Dataplane::open_sockets(const DataplaneOptions& options) {
+  const bool several = options.queues > 1;
+  // Sockets that share a port would share it with another daemon's as well. One that does not want
+  // to share is refused then, and so tells of it.
+  if (several) open_udp(options.bind_address, options.port, {}, false);
+  std::vector<Queue> queues(options.queues);
+  for (Queue& queue : queues) {
+    queue.udp = open_udp(options.bind_address, options.port, options.buffers, several);
+    if (options.source_ports <= 1) continue;
+    for (size_t i = 0; i < options.source_ports; i++) {
+      queue.senders.push_back(open_udp_sender(options.bind_address, options.buffers.send));
+    }
+  }
+  return queues;
+}
+
 /// Turns the wanted features on, and keeps those that every queue has.
 void Dataplane::probe(const DataplaneOptions& options, const std::vector<Queue>& queues,
                       FeatureSet tun_features) {
   for (const Queue& queue : queues) {
+    // The sockets that only send are of one kind with it.
     const FeatureSet socket_features = enable_udp_offloads(queue.udp.get(), options.features);
     for (const FeatureInfo& info : kFeatures) {
       const bool of_tun = info.feature == Feature::tso || info.feature == Feature::uso;
@@ -52,9 +67,14 @@ void Dataplane::build_lanes(const DataplaneOptions& options, std::vector<Queue> 
     lane.queue = std::move(queue);
     const TunQueue tun(lane.queue.tun.get(), virtio_, syscalls_);
     const UdpSocket udp(lane.queue.udp.get(), features_, syscalls_);
+    std::vector<UdpSocket> senders;
+    for (const UniqueFd& sender : lane.queue.senders) {
+      senders.emplace_back(sender.get(), features_, syscalls_);
+    }
+    if (senders.empty()) senders.push_back(udp);
     lane.encap =
-        std::make_unique<Encap>(tun, udp, fib_->reader(reader), icmp_.get(), options.tunnel_address,
-                                batch_size, lane.encap_counters, syscalls_);
+        std::make_unique<Encap>(tun, senders, fib_->reader(reader), icmp_.get(),
+                                options.tunnel_address, batch_size, lane.encap_counters, syscalls_);
     lane.decap = std::make_unique<Decap>(udp, tun, fib_->reader(reader + 1), options.tunnel_address,
                                          batch_size, features_, lane.decap_counters);
   }

@@ -25,16 +25,18 @@ struct DataplaneOptions {
   bool required;          // or, when required, are an error
   bool split_threads;     // encap and decap on a thread each
   size_t queues;          // 1 … 64
+  size_t source_ports;    // of each queue, 1 … 64; 1: all packets leave from `port`
   uint32_t bind_address;  // host order, as all addresses here
   uint16_t port;
   SocketBuffers buffers;
   uint32_t tunnel_address;  // source of ICMP errors
 };
 
-/// A TUN queue with the socket that serves it.
+/// A TUN queue with the sockets that serve it.
 struct Queue {
   UniqueFd tun;
   UniqueFd udp;
+  std::vector<UniqueFd> senders;  // with several source ports: by these leaves what udp receives
 };
 
 class Dataplane {
@@ -77,6 +79,7 @@ class Dataplane {
     std::unique_ptr<Decap> decap;
   };
 
+  static std::vector<Queue> open_sockets(const DataplaneOptions& options);
   void probe(const DataplaneOptions& options, const std::vector<Queue>& queues,
              FeatureSet tun_features);
   void build_lanes(const DataplaneOptions& options, std::vector<Queue> queues);

@@ -14,6 +14,7 @@
 // into.
 #include "encap.h"
 
+#include <algorithm>
 #include <cerrno>
 
 namespace flannel {
@@ -25,10 +26,10 @@ constexpr size_t kHeaderSlots = 512;
 
 }  // namespace
 
-Encap::Encap(TunQueue tun, UdpSocket udp, Snapshot<Fib>::Reader& fib, int icmp_fd,
-             uint32_t tunnel_address, size_t batch_size, Counters& counters, Syscalls& syscalls)
+Encap::Encap(TunQueue tun, std::span<const UdpSocket> sockets, Snapshot<Fib>::Reader& fib,
+             int icmp_fd, uint32_t tunnel_address, size_t batch_size, Counters& counters,
+             Syscalls& syscalls)
     : tun_(tun),
-      udp_(udp),
       fib_(fib),
       icmp_fd_(icmp_fd),
       counters_(counters),
@@ -37,6 +38,20 @@ Encap::Encap(TunQueue tun, UdpSocket udp, Snapshot<Fib>::Reader& fib, int icmp_f
       pool_(batch_size),
       headers_(kHeaderSlots) {
   packets_.reserve(batch_size);
+  paths_.reserve(sockets.size());
+  for (const UdpSocket& socket : sockets) paths_.push_back({socket, {}});
+}
+
+/// Whether every path is sure to take one more packet: before its header is looked at, nobody knows
+/// which path a packet takes.
+bool Encap::has_room() const noexcept {
+  return std::ranges::all_of(paths_, [](const Path& path) { return path.batch.has_room(); });
+}
+
+/// The path of a flow, always the same: the upper half of a product spreads all bits of the hash.
+Encap::Path& Encap::path_of(uint32_t flow) noexcept {
+  const uint32_t mixed = flow * 0x9e3779b1U;
+  return paths_[uint64_t{mixed} * paths_.size() >> 32];
 }
 
 Turn Encap::turn() noexcept {
@@ -60,7 +75,7 @@ bool Encap::forward_batch() noexcept {
   for (;;) {
     const Fib& fib = fib_.pin();
     send_segments();
-    while (splitter_.remaining() == 0 && next_ < packets_.size() && batch_.has_room()) {
+    while (splitter_.remaining() == 0 && next_ < packets_.size() && has_room()) {
       forward(fib, packets_[next_++]);
     }
     fib_.unpin();
@@ -106,8 +121,10 @@ void Encap::forward(const Fib& fib, const TunPacket& from_tun) noexcept {
     return drop(Counter::encap_bad_offload, from_tun);
   }
   counters_.add(Counter::encap_packets_in);
-  batch_.push({{}, from_tun.bytes}, *next_hop, {packet.flow(), packet.is_fragment()},
-              udp_.max_segments());
+  const uint32_t flow = packet.flow();
+  Path& path = path_of(flow);
+  path.batch.push({{}, from_tun.bytes}, *next_hop, {flow, packet.is_fragment()},
+                  path.udp.max_segments());
 }
 
 void Encap::split(const TunPacket& packet, const NextHop& to, uint32_t flow) noexcept {
@@ -122,8 +139,9 @@ void Encap::split(const TunPacket& packet, const NextHop& to, uint32_t flow) noe
 
 /// Segments of the super-packet at hand, as many as the batch and the headers have room for.
 void Encap::send_segments() noexcept {
-  for (Segment segment; batch_.has_room() && splitter_.next(segment);) {
-    batch_.push(segment, split_to_, {split_flow_, false}, udp_.max_segments());
+  Path& path = path_of(split_flow_);
+  for (Segment segment; path.batch.has_room() && splitter_.next(segment);) {
+    path.batch.push(segment, split_to_, {split_flow_, false}, path.udp.max_segments());
   }
 }
 
@@ -137,9 +155,13 @@ void Encap::drop(Counter counter, const TunPacket& packet) noexcept {
   counters_.add(counter, packets);
 }
 
-/// Sends the batch; false when the socket is full. Only an empty batch has no use for the headers.
+/// Sends the batches; false when a socket is full. Only empty batches have no use for the headers.
 bool Encap::flush() noexcept {
-  if (!udp_.send(batch_, counters_)) return false;
+  for (Path& path : paths_) {
+    if (path.udp.send(path.batch, counters_)) continue;
+    blocked_fd_ = path.udp.fd();
+    return false;
+  }
   headers_.reset();
   return true;
 }
@@ -163,7 +185,8 @@ Turn Encap::stop_reading(int error) noexcept {
 }
 
 void Encap::abandon() noexcept {
-  counters_.add(Counter::encap_stopped, batch_.pending() + splitter_.remaining());
+  for (const Path& path : paths_) counters_.add(Counter::encap_stopped, path.batch.pending());
+  counters_.add(Counter::encap_stopped, splitter_.remaining());
   for (; next_ < packets_.size(); next_++) drop(Counter::encap_stopped, packets_[next_]);
 }
 

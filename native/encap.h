@@ -14,21 +14,36 @@ namespace flannel {
 
 class Encap {
  public:
-  /// `icmp_fd`: see open_icmp(); may be invalid. Everything is borrowed.
-  Encap(TunQueue tun, UdpSocket udp, Snapshot<Fib>::Reader& fib, int icmp_fd,
+  /// `sockets`: at least one, each with a source port of its own; a flow's packets leave by one of
+  /// them. `icmp_fd`: see open_icmp(); may be invalid. Everything is borrowed.
+  Encap(TunQueue tun, std::span<const UdpSocket> sockets, Snapshot<Fib>::Reader& fib, int icmp_fd,
         uint32_t tunnel_address, size_t batch_size, Counters& counters, Syscalls& syscalls);
+  /// With one source port.
+  Encap(TunQueue tun, const UdpSocket& socket, Snapshot<Fib>::Reader& fib, int icmp_fd,
+        uint32_t tunnel_address, size_t batch_size, Counters& counters, Syscalls& syscalls)
+      : Encap(tun, std::span(&socket, 1), fib, icmp_fd, tunnel_address, batch_size, counters,
+              syscalls) {}
 
   Turn turn() noexcept;
 
   /// The errno behind Turn::failed.
   [[nodiscard]] int failure() const noexcept { return failure_; }
   [[nodiscard]] int tun_fd() const noexcept { return tun_.fd(); }
-  [[nodiscard]] int udp_fd() const noexcept { return udp_.fd(); }
+  /// After Turn::blocked, the socket that is full.
+  [[nodiscard]] int blocked_fd() const noexcept { return blocked_fd_; }
 
   /// Counts what still waits for the socket; for the end.
   void abandon() noexcept;
 
  private:
+  /// A source port: its socket, and the datagrams that are to leave by it.
+  struct Path {
+    UdpSocket udp;
+    SendBatch batch;
+  };
+
+  [[nodiscard]] bool has_room() const noexcept;
+  Path& path_of(uint32_t flow) noexcept;
   bool forward_batch() noexcept;
   void forward(const Fib& fib, const TunPacket& from_tun) noexcept;
   void split(const TunPacket& packet, const NextHop& to, uint32_t flow) noexcept;
@@ -39,7 +54,8 @@ class Encap {
   Turn stop_reading(int error) noexcept;
 
   TunQueue tun_;
-  UdpSocket udp_;
+  std::vector<Path> paths_;
+  int blocked_fd_ = -1;
   Snapshot<Fib>::Reader& fib_;
   int icmp_fd_;
   Counters& counters_;
@@ -53,7 +69,6 @@ class Encap {
   NextHop split_to_{};  // where the segments of the super-packet at hand go,
   uint32_t split_flow_ = 0;
   Splitter counting_{headers_};  // tells how many packets a super-packet is that is dropped
-  SendBatch batch_;
   int failure_ = 0;
 };
 

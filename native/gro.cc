@@ -158,7 +158,11 @@ void Merger::add_to_flow(const Flow& flow, uint16_t index) noexcept {
 }
 
 uint16_t Merger::append_packet(std::span<uint8_t> bytes) noexcept {
-  packets_[packet_count_] = {bytes, 0, kNone};
+  // Field by field: a temporary would be copied from the stack by loads wider than its stores.
+  Packet& packet = packets_[packet_count_];
+  packet.bytes = bytes;
+  packet.header_length = 0;
+  packet.next = kNone;
   return static_cast<uint16_t>(packet_count_++);
 }
 

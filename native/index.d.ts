@@ -31,6 +31,11 @@ export interface DataplaneOptions {
   readonly threads: 'single' | 'split';
   /** TUN queues, each with a socket and threads of its own; 1 … 64. More than 1 needs IFF_MULTI_QUEUE. */
   readonly queues: number;
+  /**
+   * Ports that each queue sends from; 1 … 64. 1: from `port`. More: from as many ports that the kernel chooses, each
+   * flow from one of them, so that a network that spreads traffic by ports (ECMP, RSS) spreads a tunnel's flows.
+   */
+  readonly sourcePorts: number;
   /** Local address the socket is bound to. */
   readonly bindAddress: number;
   readonly port: number;

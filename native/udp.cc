@@ -1,5 +1,6 @@
 #include "udp.h"
 
+#include <linux/filter.h>
 #include <netinet/udp.h>
 
 #include <algorithm>
@@ -50,6 +51,19 @@ void set_buffer(int fd, int force, int option, int bytes, const char* name) {
   set_option(fd, SOL_SOCKET, option, bytes, name);
 }
 
+UniqueFd new_socket() {
+  UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP));
+  if (!fd.valid()) throw SystemError(errno, "socket");
+  return fd;
+}
+
+void bind_to(int fd, uint32_t address, uint16_t port) {
+  const sockaddr_in local = NextHop{htonl(address), htons(port)}.to_sockaddr();
+  if (::bind(fd, reinterpret_cast<const sockaddr*>(&local), sizeof local) < 0) {
+    throw SystemError(errno, "bind");
+  }
+}
+
 /// In place of the errno of a refused run, once it has been learned from.
 constexpr int kLearned = -1;
 /// Runs refused without one that passed in between, after which none is tried any more.
@@ -85,16 +99,26 @@ size_t segment_size_of(msghdr& header, size_t length) noexcept {
 }  // namespace
 
 UniqueFd open_udp(uint32_t address, uint16_t port, const SocketBuffers& buffers, bool reuse_port) {
-  UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP));
-  if (!fd.valid()) throw SystemError(errno, "socket");
+  UniqueFd fd = new_socket();
   set_buffer(fd.get(), SO_RCVBUFFORCE, SO_RCVBUF, buffers.receive, "SO_RCVBUF");
   set_buffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, buffers.send, "SO_SNDBUF");
   // Only for several queues: without it the kernel itself refuses a second daemon on the port.
   if (reuse_port) set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT");
-  const sockaddr_in local = NextHop{htonl(address), htons(port)}.to_sockaddr();
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&local), sizeof local) < 0) {
-    throw SystemError(errno, "bind");
+  bind_to(fd.get(), address, port);
+  return fd;
+}
+
+UniqueFd open_udp_sender(uint32_t address, int send_buffer) {
+  UniqueFd fd = new_socket();
+  set_buffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, send_buffer, "SO_SNDBUF");
+  // Nobody reads here, so nothing may pile up: a program for every packet that keeps 0 bytes of it
+  // (linux/filter.h).
+  sock_filter keep_nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+  const sock_fprog program{1, &keep_nothing};
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) {
+    throw SystemError(errno, "SO_ATTACH_FILTER");
   }
+  bind_to(fd.get(), address, 0);
   return fd;
 }
 

@@ -19,7 +19,14 @@ struct SocketBuffers {
 
 /// Opens a non-blocking socket bound to `address:port` (host order). Its buffers go beyond
 /// net.core.rmem_max and wmem_max where CAP_NET_ADMIN allows. Throws SystemError.
+///
+/// With `reuse_port` several sockets may share the port (SO_REUSEPORT), but only those of this
+/// process: where another one has it, that is EADDRINUSE all the same.
 UniqueFd open_udp(uint32_t address, uint16_t port, const SocketBuffers& buffers, bool reuse_port);
+
+/// Opens a socket like the above that only sends, from a port that the kernel chooses: what arrives
+/// there is dropped by a filter. Throws SystemError.
+UniqueFd open_udp_sender(uint32_t address, int send_buffer);
 
 /// Turns on what `wanted` asks of a socket (gso, gro); returns what the kernel has of it.
 FeatureSet enable_udp_offloads(int fd, FeatureSet wanted) noexcept;

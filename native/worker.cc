@@ -16,10 +16,9 @@ Worker::Worker(std::string name, Encap* encap, Decap* decap)
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (!wake_.valid()) throw SystemError(errno, "eventfd");
   polled_[0] = {.fd = wake_.get(), .events = POLLIN, .revents = 0};
-  tun_.fd = encap != nullptr ? encap->tun_fd() : -1;
-  udp_.fd = encap != nullptr ? encap->udp_fd() : decap->udp_fd();
-  ask(tun_, encap != nullptr ? POLLIN : 0);
-  ask(udp_, decap != nullptr ? POLLIN : 0);
+  tun_ = {.fd = encap != nullptr ? encap->tun_fd() : -1, .events = POLLIN, .revents = 0};
+  udp_ = {.fd = decap != nullptr ? decap->udp_fd() : -1, .events = POLLIN, .revents = 0};
+  full_ = {.fd = -1, .events = POLLOUT, .revents = 0};
 }
 
 void Worker::start() {
@@ -61,44 +60,38 @@ void Worker::run() noexcept {
       if (errno == EINTR) continue;
       return fail(errno);
     }
-    const bool unblocked = (udp_.events & POLLOUT) && (udp_.revents & (POLLOUT | POLLERR));
-    const bool received = decap_ != nullptr && (udp_.revents & (POLLIN | POLLERR));
-    if (tun_.revents != 0 || unblocked) encap_turn();
-    if (received) decap_turn();
+    // Before the turns, which change what is asked.
+    const bool encap_ready = (tun_.revents | full_.revents) != 0;
+    const bool decap_ready = udp_.revents != 0;
+    if (encap_ready) encap_turn();
+    if (decap_ready) decap_turn();
   }
 }
 
 void Worker::encap_turn() noexcept {
-  const short receive = udp_.events & POLLIN;
+  tun_.fd = -1;
+  full_.fd = -1;
   switch (encap_->turn()) {
     case Turn::drained:
     case Turn::more:
-      ask(tun_, POLLIN);
-      return ask(udp_, receive);
+      tun_.fd = encap_->tun_fd();
+      return;
     case Turn::blocked:
-      ask(tun_, 0);
-      return ask(udp_, static_cast<short>(receive | POLLOUT));
+      full_.fd = encap_->blocked_fd();
+      return;
     case Turn::failed:
-      ask(tun_, 0);
-      ask(udp_, receive);
       return fail(encap_->failure());
   }
 }
 
 void Worker::decap_turn() noexcept {
   if (decap_->turn() != Turn::failed) return;
-  ask(udp_, static_cast<short>(udp_.events & ~POLLIN));
+  udp_.fd = -1;
   fail(decap_->failure());
 }
 
 void Worker::fail(int error) noexcept {
   failure_.store(error, std::memory_order_relaxed);
-}
-
-void Worker::ask(pollfd& of, short events) noexcept {
-  const bool skipped = of.fd < 0;
-  if (skipped != (events == 0)) of.fd = ~of.fd;
-  of.events = events;
 }
 
 }  // namespace flannel

@@ -41,17 +41,17 @@ class Worker {
   void encap_turn() noexcept;
   void decap_turn() noexcept;
   void fail(int error) noexcept;
-  static void ask(pollfd& of, short events) noexcept;
 
   std::string name_;
   Encap* encap_;
   Decap* decap_;
   UniqueFd wake_;
-  // A descriptor of which nothing is asked is negative, which poll skips: it would go on reporting
+  // A descriptor of which nothing is asked is -1, which poll skips: it would go on reporting
   // errors.
-  std::array<pollfd, 3> polled_{};
+  std::array<pollfd, 4> polled_{};
   pollfd& tun_ = polled_[1];
   pollfd& udp_ = polled_[2];
+  pollfd& full_ = polled_[3];  // the socket that encap waits for
   std::atomic<bool> stopping_{false};
   std::atomic<int> failure_{0};
   std::thread thread_;

@@ -6,7 +6,13 @@ import type { Lease, LeaseAttrs } from '../lease/lease.js';
 /** What the command line adds to a backend's own config. */
 export type BackendOptions = Pick<
   Options,
-  'dataplaneTier' | 'dataplaneThreads' | 'dataplaneDisable' | 'dataplaneReceiveBuffer' | 'dataplaneSendBuffer'
+  | 'dataplaneTier'
+  | 'dataplaneThreads'
+  | 'dataplaneDisable'
+  | 'dataplaneQueues'
+  | 'dataplaneSourcePorts'
+  | 'dataplaneReceiveBuffer'
+  | 'dataplaneSendBuffer'
 >;
 
 /** A way to carry packets to the hosts that hold the other leases. */

@@ -89,6 +89,28 @@ function threadsFor({ dataplaneThreads: threads }: BackendOptions): 'single' | '
   return availableParallelism() > 1 ? 'split' : 'single';
 }
 
+const MOST_QUEUES = 64;
+const MOST_SOURCE_PORTS = 64;
+
+/** A queue keeps two threads busy. Processors beyond the eighth are left to those whose packets these are. */
+function queuesFor({ dataplaneQueues: queues }: BackendOptions): number {
+  if (queues < 0 || queues > MOST_QUEUES) {
+    throw new FlannelError(
+      `Invalid dataplane-queues ${queues}: write a number from 1 to ${MOST_QUEUES}, or 0`,
+    );
+  }
+  return queues > 0 ? queues : Math.min(4, Math.max(1, availableParallelism() >> 1));
+}
+
+function sourcePortsFor({ dataplaneSourcePorts: ports }: BackendOptions): number {
+  if (ports < 1 || ports > MOST_SOURCE_PORTS) {
+    throw new FlannelError(
+      `Invalid dataplane-source-ports ${ports}: write a number from 1 to ${MOST_SOURCE_PORTS}`,
+    );
+  }
+  return ports;
+}
+
 function openNetwork(plan: Plan, lease: Lease): BackendNetwork {
   // A /32, so that the kernel makes no broadcast routes beside the overlay's own.
   const address = new Cidr4(lease.subnet.v4.ip, 32);
@@ -97,7 +119,8 @@ function openNetwork(plan: Plan, lease: Lease): BackendNetwork {
     features: featuresFor(plan.options),
     required: plan.options.dataplaneTier !== 'auto',
     threads: threadsFor(plan.options),
-    queues: 1,
+    queues: queuesFor(plan.options),
+    sourcePorts: sourcePortsFor(plan.options),
     bindAddress: plan.external.address,
     port: plan.port,
     receiveBuffer: plan.options.dataplaneReceiveBuffer,

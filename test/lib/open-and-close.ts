@@ -38,6 +38,7 @@ function openDataplane(split: boolean): Dataplane {
     required: true,
     threads: split ? 'split' : 'single',
     queues: split ? 2 : 1,
+    sourcePorts: split ? 4 : 1,
     bindAddress: LOCAL,
     port: 8285,
     receiveBuffer: 0,
