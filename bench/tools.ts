@@ -4,7 +4,7 @@ import type { ChildProcess } from 'node:child_process';
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
-import { delimiter, join } from 'node:path';
+import { basename, delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Host } from './topology.js';
@@ -17,22 +17,30 @@ const BUILD = join(ROOT, 'build-bench');
 
 export type ToolName = 'traffic' | 'classic-loop';
 
-/** Compiles bench/NAME.c unless that is done. Resolves with the program's path. @throws Error with the remedy. */
+/** compileProgram for bench/NAME.c. */
 export async function compileTool(name: ToolName): Promise<string> {
-  const source = join(ROOT, 'bench', `${name}.c`);
-  const program = join(BUILD, name);
+  return compileProgram(`bench/${name}.c`);
+}
+
+/**
+ * Compiles a C file, given by its path in the checkout, unless that is done. Resolves with the program's path.
+ * @throws Error with the remedy.
+ */
+export async function compileProgram(file: string): Promise<string> {
+  const source = join(ROOT, file);
+  const program = join(BUILD, basename(file, '.c'));
   if (existsSync(program) && statSync(program).mtimeMs > statSync(source).mtimeMs) return program;
   const compiler = [process.env.CC ?? '', 'cc', 'gcc', 'clang'].find(
     (command) => command !== '' && hasCommand(command),
   );
   if (compiler === undefined) {
-    throw new Error(`bench/${name}.c needs a C compiler: install gcc or clang, or name one with CC`);
+    throw new Error(`${file} needs a C compiler: install gcc or clang, or name one with CC`);
   }
   await mkdir(BUILD, { recursive: true });
   try {
     await run(compiler, ['-O2', '-Wall', '-Wextra', '-pthread', '-o', program, source]);
   } catch (error) {
-    throw new Error(`cannot compile bench/${name}.c: ${String((error as { stderr?: string }).stderr)}`, {
+    throw new Error(`cannot compile ${file}: ${String((error as { stderr?: string }).stderr)}`, {
       cause: error,
     });
   }

@@ -20,8 +20,8 @@ struct FeatureInfo {
 
 inline constexpr auto kFeatures = std::to_array<FeatureInfo>({
     {Feature::batch, "batch", "3.0", "one packet a system call"},
-    {Feature::gso, "gso", "4.18", "one datagram an entry of sendmmsg"},
-    {Feature::gro, "gro", "5.0", "one datagram an entry of recvmmsg"},
+    {Feature::gso, "gso", "4.18", "one datagram a message"},
+    {Feature::gro, "gro", "5.0", "one datagram a message"},
     {Feature::tso, "tso", "2.6.27", "TCP packets one by one through the TUN device"},
     {Feature::uso, "uso", "6.2", "UDP packets one by one through the TUN device"},
 });

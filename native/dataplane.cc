@@ -45,17 +45,20 @@ std::vector<Queue> Dataplane::open_sockets(const DataplaneOptions& options) {
 /// Turns the wanted features on, and keeps those that every queue has.
 void Dataplane::probe(const DataplaneOptions& options, const std::vector<Queue>& queues,
                       FeatureSet tun_features) {
+  std::string missing;
   for (const Queue& queue : queues) {
     // The sockets that only send are of one kind with it.
-    const FeatureSet socket_features = enable_udp_offloads(queue.udp.get(), options.features);
+    FeatureSet socket_features = enable_udp_offloads(queue.udp.get(), options.features);
+    if (!has_batch_calls(queue.udp.get(), syscalls_)) socket_features.remove(Feature::batch);
     for (const FeatureInfo& info : kFeatures) {
       const bool of_tun = info.feature == Feature::tso || info.feature == Feature::uso;
       const FeatureSet has = of_tun ? tun_features : socket_features;
-      if (!options.features.has(info.feature) || has.has(info.feature)) continue;
-      if (options.required) throw SystemError(ENOTSUP, "feature " + std::string(info.name));
+      if (!features_.has(info.feature) || has.has(info.feature)) continue;
       features_.remove(info.feature);
+      missing.append(missing.empty() ? "" : ",").append(info.name);
     }
   }
+  if (options.required && !missing.empty()) throw SystemError(ENOTSUP, "features " + missing);
 }
 
 void Dataplane::build_lanes(const DataplaneOptions& options, std::vector<Queue> queues) {

@@ -25,7 +25,7 @@ export interface DataplaneOptions {
   readonly tunName: string;
   /** What to use of the kernel, where it has it; none at all moves one packet a system call. */
   readonly features: readonly Feature[];
-  /** Whether a feature that the kernel lacks is an error (ENOTSUP, `feature NAME`) instead of left out. */
+  /** Whether a feature that the kernel lacks is an error (ENOTSUP, `features NAME,…`) instead of left out. */
   readonly required: boolean;
   /** `single`: one thread for both directions; `split`: encap and decap have one each. */
   readonly threads: 'single' | 'split';

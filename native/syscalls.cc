@@ -24,12 +24,15 @@ class Kernel final : public Syscalls {
   ssize_t writev(int fd, const iovec* pieces, int count) noexcept override {
     return or_errno(::writev(fd, pieces, count));
   }
-  ssize_t recv(int fd, void* buffer, size_t size) noexcept override {
-    return or_errno(::recv(fd, buffer, size, MSG_TRUNC));
-  }
   ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
     return or_errno(
         ::sendto(fd, buffer, size, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to));
+  }
+  ssize_t recvmsg(int fd, msghdr& message) noexcept override {
+    return or_errno(::recvmsg(fd, &message, MSG_TRUNC));
+  }
+  ssize_t sendmsg(int fd, const msghdr& message) noexcept override {
+    return or_errno(::sendmsg(fd, &message, 0));
   }
   int recvmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
     return or_errno(::recvmmsg(fd, messages, count, MSG_TRUNC, nullptr));

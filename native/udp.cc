@@ -132,6 +132,12 @@ FeatureSet enable_udp_offloads(int fd, FeatureSet wanted) noexcept {
   return has;
 }
 
+bool has_batch_calls(int fd, Syscalls& syscalls) noexcept {
+  // ENOSYS is an old kernel's answer, EPERM that of a container's seccomp profile.
+  const auto is_there = [](int result) { return result != -ENOSYS && result != -EPERM; };
+  return is_there(syscalls.recvmmsg(fd, nullptr, 0)) && is_there(syscalls.sendmmsg(fd, nullptr, 0));
+}
+
 ReceiveBatch::ReceiveBatch(PacketPool& pool)
     : pool_(pool), messages_(pool.slots()), payloads_(pool.slots()), controls_(pool.slots()) {
   for (size_t i = 0; i < pool.slots(); i++) {
@@ -144,9 +150,10 @@ ReceiveBatch::ReceiveBatch(PacketPool& pool)
 }
 
 /// The kernel writes the length of what it put there over that of the room.
-std::span<mmsghdr> ReceiveBatch::prepare() noexcept {
-  for (mmsghdr& message : messages_) message.msg_hdr.msg_controllen = sizeof(Control);
-  return messages_;
+std::span<mmsghdr> ReceiveBatch::prepare(size_t most) noexcept {
+  const auto messages = std::span(messages_).first(most);
+  for (mmsghdr& message : messages) message.msg_hdr.msg_controllen = sizeof(Control);
+  return messages;
 }
 
 void ReceiveBatch::take(size_t slot, size_t length, size_t segment_size) noexcept {
@@ -157,25 +164,31 @@ void ReceiveBatch::take(size_t slot, size_t length, size_t segment_size) noexcep
 
 ReadResult UdpSocket::receive(ReceiveBatch& batch) noexcept {
   batch.datagrams_.clear();
-  const auto messages = batch.prepare();
-  const iovec& first = batch.payloads_.front();
-  const bool plain = !batched_ && !rows_;
-  ssize_t n = 0;
+  const auto messages = batch.prepare(batched_ ? batch.messages_.size() : 1);
+  int n = 0;
   do {
-    n = plain ? syscalls_->recv(fd_, first.iov_base, first.iov_len)
-              : syscalls_->recvmmsg(fd_, messages.data(), static_cast<unsigned>(messages.size()));
+    n = receive_some(messages);
   } while (n == -EINTR);
-  if (n < 0) return {0, static_cast<int>(-n)};
+  if (n < 0) return {0, -n};
   const auto result = static_cast<size_t>(n);
-  if (plain) {
-    batch.take(0, result, result);
-    return {1, 0};
-  }
   for (size_t i = 0; i < result; i++) {
     batch.take(i, messages[i].msg_len, segment_size_of(messages[i].msg_hdr, messages[i].msg_len));
   }
   // A batch that is not full emptied the socket; poll tells when there is more.
   return {result, result < messages.size() ? EAGAIN : 0};
+}
+
+/// One system call: how many of the messages it filled, or the negated errno. Without batches it is
+/// one that every kernel has, as in send_some.
+int UdpSocket::receive_some(std::span<mmsghdr> messages) noexcept {
+  if (batched_) {
+    return syscalls_->recvmmsg(fd_, messages.data(), static_cast<unsigned>(messages.size()));
+  }
+  mmsghdr& message = messages.front();
+  const ssize_t n = syscalls_->recvmsg(fd_, message.msg_hdr);
+  if (n < 0) return static_cast<int>(n);
+  message.msg_len = static_cast<unsigned>(n);
+  return 1;
 }
 
 bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
@@ -217,13 +230,11 @@ bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
 /// One system call from the first entry without an outcome on: how many entries it sent, or the
 /// negated errno.
 int UdpSocket::send_some(SendBatch& batch) noexcept {
-  const SendBatch::Entry& entry = batch.entries_[batch.first_];
-  if (batched_ || entry.pieces > 1 || entry.segments > 1) {
-    const auto messages = batch.messages(batched_ ? SendBatch::kMaxEntries : 1);
+  const auto messages = batch.messages(batched_ ? SendBatch::kMaxEntries : 1);
+  if (batched_) {
     return syscalls_->sendmmsg(fd_, messages.data(), static_cast<unsigned>(messages.size()));
   }
-  const iovec& payload = entry.iov[0];
-  const ssize_t n = syscalls_->sendto(fd_, payload.iov_base, payload.iov_len, entry.peer);
+  const ssize_t n = syscalls_->sendmsg(fd_, messages.front().msg_hdr);
   return n < 0 ? static_cast<int>(n) : 1;
 }
 
@@ -231,22 +242,22 @@ int UdpSocket::send_some(SendBatch& batch) noexcept {
 /// full.
 bool UdpSocket::send_singly(SendBatch::Entry& entry, Counters& counters) noexcept {
   for (; entry.done < entry.segments; entry.done++) {
-    mmsghdr message{};
-    message.msg_hdr.msg_name = &entry.peer;
-    message.msg_hdr.msg_namelen = sizeof entry.peer;
-    message.msg_hdr.msg_iov = &entry.iov[entry.done * entry.pieces];
-    message.msg_hdr.msg_iovlen = entry.pieces;
-    int n = 0;
+    msghdr message{};
+    message.msg_name = &entry.peer;
+    message.msg_namelen = sizeof entry.peer;
+    message.msg_iov = &entry.iov[entry.done * entry.pieces];
+    message.msg_iovlen = entry.pieces;
+    ssize_t n = 0;
     do {
-      n = syscalls_->sendmmsg(fd_, &message, 1);
+      n = syscalls_->sendmsg(fd_, message);
       counters.add(Counter::encap_send_calls);
     } while (n == -EINTR);
     if (n == -EAGAIN) {
       counters.add(Counter::encap_blocked);
       return false;
     }
-    if (n <= 0) {
-      counters.add(send_fault(n == 0 ? EIO : -n));
+    if (n < 0) {
+      counters.add(send_fault(static_cast<int>(-n)));
       continue;
     }
     learn(entry);

@@ -31,6 +31,9 @@ UniqueFd open_udp_sender(uint32_t address, int send_buffer);
 /// Turns on what `wanted` asks of a socket (gso, gro); returns what the kernel has of it.
 FeatureSet enable_udp_offloads(int fd, FeatureSet wanted) noexcept;
 
+/// Whether recvmmsg and sendmmsg can be called on a socket, found out by calls without a message.
+bool has_batch_calls(int fd, Syscalls& syscalls) noexcept;
+
 /// Datagrams on their way in: the message headers that recvmmsg fills, bound to the pool's slots.
 class ReceiveBatch {
  public:
@@ -52,7 +55,7 @@ class ReceiveBatch {
     alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> bytes;
   };
 
-  std::span<mmsghdr> prepare() noexcept;
+  std::span<mmsghdr> prepare(size_t most) noexcept;
   void take(size_t slot, size_t length, size_t segment_size) noexcept;
 
   PacketPool& pool_;
@@ -69,7 +72,6 @@ class UdpSocket {
   UdpSocket(int fd, ActiveFeatures& features, Syscalls& syscalls) noexcept
       : fd_(fd),
         batched_(features.has(Feature::batch)),
-        rows_(features.has(Feature::gro)),
         features_(&features),
         syscalls_(&syscalls) {}
 
@@ -93,13 +95,13 @@ class UdpSocket {
   int send_one(std::span<const uint8_t> packet, const NextHop& to) noexcept;
 
  private:
+  int receive_some(std::span<mmsghdr> messages) noexcept;
   int send_some(SendBatch& batch) noexcept;
   bool send_singly(SendBatch::Entry& entry, Counters& counters) noexcept;
   void learn(SendBatch::Entry& entry) noexcept;
 
   int fd_;
   bool batched_;
-  bool rows_;  // a message may be several datagrams, which only its control message tells
   unsigned refused_in_a_row_ = 0;
   size_t segments_limit_ = SendBatch::kMaxSegments;
   ActiveFeatures* features_;

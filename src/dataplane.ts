@@ -134,9 +134,12 @@ function explain(options: Native.DataplaneOptions, error: Native.NativeError): s
     case 'bind EACCES':
       return `no permission to bind UDP ${where}: run as root or set a Backend.Port of 1024 or above`;
     default:
-      if (code === 'ENOTSUP' && error.syscall.startsWith('feature ')) {
-        const feature = error.syscall.slice('feature '.length);
-        return `this kernel lacks ${feature}, which --dataplane-tier asks for: choose a lower tier, auto, or --dataplane-disable=${feature}`;
+      if (code === 'ENOTSUP' && error.syscall.startsWith('features ')) {
+        const features = error.syscall.slice('features '.length);
+        return (
+          `this kernel lacks ${features.replaceAll(',', ', ')}, which --dataplane-tier asks for: choose a lower ` +
+          `tier, auto, or --dataplane-disable=${features}`
+        );
       }
       return `cannot open the dataplane on ${where}: ${error.message} (${code})`;
   }

@@ -27,7 +27,10 @@ uint16_t port_of(int fd) {
 /// One forwarder with the host's end of its TUN.
 class Node {
  public:
-  Node(bool batched, bool split, Syscalls& syscalls = kernel()) {
+  Node(bool batched, bool split, Syscalls& syscalls = kernel())
+      : Node(batched ? FeatureSet{Feature::batch} : FeatureSet{}, split, syscalls) {}
+
+  Node(FeatureSet features, bool split, Syscalls& syscalls, bool required = false) {
     int pair[2];
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
     host_ = UniqueFd(pair[0]);
@@ -36,7 +39,8 @@ class Node {
     queues[0].udp = open_udp(kLoopback, 0, {.receive = 4 << 20}, false);
     port_ = port_of(queues[0].udp.get());
     DataplaneOptions options{};
-    if (batched) options.features.add(Feature::batch);
+    options.features = features;
+    options.required = required;
     options.split_threads = split;
     options.tunnel_address = ip(10, 244, 1, 0);
     dataplane_ = std::make_unique<Dataplane>(options, std::move(queues), syscalls);
@@ -169,11 +173,9 @@ TEST_P(DataplaneTest, StopsUnderLoadAndAccountsForEveryPacket) {
   }
 }
 
-/// A socket that is full for the first few sends.
-class FullAtFirst : public ScriptedKernel {
+/// The real kernel, under a name to change something of it.
+class RealKernel : public Syscalls {
  public:
-  explicit FullAtFirst(int sends) : left_(sends) {}
-
   ssize_t read(int fd, void* buffer, size_t size) noexcept override {
     return kernel().read(fd, buffer, size);
   }
@@ -183,17 +185,34 @@ class FullAtFirst : public ScriptedKernel {
   ssize_t writev(int fd, const iovec* pieces, int count) noexcept override {
     return kernel().writev(fd, pieces, count);
   }
-  ssize_t recv(int fd, void* buffer, size_t size) noexcept override {
-    return kernel().recv(fd, buffer, size);
+  ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
+    return kernel().sendto(fd, buffer, size, to);
+  }
+  ssize_t recvmsg(int fd, msghdr& message) noexcept override {
+    return kernel().recvmsg(fd, message);
+  }
+  ssize_t sendmsg(int fd, const msghdr& message) noexcept override {
+    return kernel().sendmsg(fd, message);
   }
   int recvmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
     return kernel().recvmmsg(fd, messages, count);
   }
-  ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
-    return left_-- > 0 ? -EAGAIN : kernel().sendto(fd, buffer, size, to);
+  int sendmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
+    return kernel().sendmmsg(fd, messages, count);
+  }
+};
+
+/// A socket that is full for the first few sends.
+class FullAtFirst : public RealKernel {
+ public:
+  explicit FullAtFirst(int sends) : left_(sends) {}
+
+  ssize_t sendmsg(int fd, const msghdr& message) noexcept override {
+    return left_-- > 0 ? -EAGAIN : RealKernel::sendmsg(fd, message);
   }
   int sendmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
-    return left_-- > 0 ? -EAGAIN : kernel().sendmmsg(fd, messages, count);
+    // A call without a message asks whether the call exists.
+    return count > 0 && left_-- > 0 ? -EAGAIN : RealKernel::sendmmsg(fd, messages, count);
   }
 
  private:
@@ -222,6 +241,77 @@ TEST(DataplaneBackpressure, GoesOnWhereItStoppedOnceTheSocketTakesMore) {
       EXPECT_EQ(a.count(Counter::encap_blocked), 5U);
     }
   }
+}
+
+/// A kernel, or a seccomp profile around this one, without one of the calls.
+class WithoutCall : public RealKernel {
+ public:
+  enum class Call : uint8_t { recvmmsg, sendmmsg };
+  WithoutCall(Call call, int error) : call_(call), error_(error) {}
+
+  int recvmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
+    return call_ == Call::recvmmsg ? -error_ : RealKernel::recvmmsg(fd, messages, count);
+  }
+  int sendmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
+    return call_ == Call::sendmmsg ? -error_ : RealKernel::sendmmsg(fd, messages, count);
+  }
+
+ private:
+  Call call_;
+  int error_;
+};
+
+class DataplaneWithoutCall : public ::testing::TestWithParam<std::tuple<WithoutCall::Call, int>> {
+ protected:
+  WithoutCall kernel_{std::get<0>(GetParam()), std::get<1>(GetParam())};
+};
+
+INSTANTIATE_TEST_SUITE_P(Calls, DataplaneWithoutCall,
+                         ::testing::Combine(::testing::Values(WithoutCall::Call::recvmmsg,
+                                                              WithoutCall::Call::sendmmsg),
+                                            ::testing::Values(ENOSYS, EPERM)),
+                         [](const auto& info) {
+                           const bool receive =
+                               std::get<0>(info.param) == WithoutCall::Call::recvmmsg;
+                           return std::string(receive ? "recvmmsg" : "sendmmsg") +
+                                  (std::get<1>(info.param) == ENOSYS ? "_ENOSYS" : "_EPERM");
+                         });
+
+TEST_P(DataplaneWithoutCall, GoesOnWithoutBatches) {
+  const FeatureSet offloads{Feature::gso, Feature::gro};
+  FeatureSet wanted = offloads;
+  wanted.add(Feature::batch);
+  Node a(wanted, true, kernel_);
+  Node b(wanted, true, kernel_);
+  EXPECT_EQ(a.dataplane().features(), offloads);
+  const Route there = b.route_to(ip(10, 244, 2, 0), 24);
+  a.dataplane().set_routes({&there, 1});
+  a.dataplane().start();
+  b.dataplane().start();
+  constexpr uint8_t kPackets = 200;
+  for (uint8_t i = 0; i < kPackets; i++) {
+    a.inject(make_packet({.destination = ip(10, 244, 2, 2), .first_payload_byte = i}));
+  }
+  for (uint8_t i = 0; i < kPackets; i++) {
+    const Bytes packet = b.next();
+    ASSERT_EQ(packet.size(), 52U);
+    EXPECT_EQ(packet[20], i);
+  }
+}
+
+TEST_P(DataplaneWithoutCall, IsRefusedWhereBatchesAreRequired) {
+  try {
+    const Node node(FeatureSet{Feature::batch}, true, kernel_, true);
+    FAIL() << "opened without batches";
+  } catch (const SystemError& error) {
+    EXPECT_EQ(error.code().value(), ENOTSUP);
+    EXPECT_EQ(error.call(), "features batch");
+  }
+}
+
+TEST(DataplaneProbe, FindsTheBatchesOfThisKernel) {
+  Node node(FeatureSet{Feature::batch}, true, kernel(), true);
+  EXPECT_EQ(node.dataplane().features(), FeatureSet{Feature::batch});
 }
 
 size_t open_descriptors() {

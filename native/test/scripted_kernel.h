@@ -48,6 +48,9 @@ class ScriptedKernel : public Syscalls {
   std::function<int(const Bytes&)> writev_outcome = [](const Bytes&) { return 0; };
   /// sendmmsg takes at most this many a call.
   unsigned send_most = 1024;
+  /// Errno of every recvmmsg and sendmmsg, or 0: a kernel without them says ENOSYS.
+  int recvmmsg_error = 0;
+  int sendmmsg_error = 0;
 
   ssize_t read(int /*fd*/, void* buffer, size_t size) noexcept override {
     return take(tun_in, read_error, buffer, size);
@@ -66,9 +69,6 @@ class ScriptedKernel : public Syscalls {
     const int error = writev_outcome(whole);
     return error != 0 ? -error : write(fd, whole.data(), whole.size());
   }
-  ssize_t recv(int /*fd*/, void* buffer, size_t size) noexcept override {
-    return take(udp_in, receive_error, buffer, size);
-  }
   ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
     if (fd == kIcmp) {
       if (icmp_error != 0) return -icmp_error;
@@ -78,21 +78,24 @@ class ScriptedKernel : public Syscalls {
     send_calls++;
     return send(copy(buffer, size), to);
   }
-  int recvmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
+  ssize_t recvmsg(int /*fd*/, msghdr& message) noexcept override {
+    return receive_message(message);
+  }
+  ssize_t sendmsg(int /*fd*/, const msghdr& message) noexcept override {
+    send_calls++;
+    return send_message(message);
+  }
+  int recvmmsg(int /*fd*/, mmsghdr* messages, unsigned count) noexcept override {
+    if (recvmmsg_error != 0) return -recvmmsg_error;
     unsigned n = 0;
     for (; n < count && !udp_in.empty(); n++) {
-      msghdr& header = messages[n].msg_hdr;
-      messages[n].msg_len =
-          static_cast<unsigned>(recv(fd, header.msg_iov->iov_base, header.msg_iov->iov_len));
-      if (gro_size > 0) {
-        put_control(header, UDP_GRO, gro_size);
-      } else {
-        header.msg_controllen = 0;
-      }
+      messages[n].msg_len = static_cast<unsigned>(receive_message(messages[n].msg_hdr));
     }
-    return n > 0 ? static_cast<int>(n) : -receive_error;
+    return n > 0 || count == 0 ? static_cast<int>(n) : -receive_error;
   }
   int sendmmsg(int /*fd*/, mmsghdr* messages, unsigned count) noexcept override {
+    if (sendmmsg_error != 0) return -sendmmsg_error;
+    if (count == 0) return 0;
     send_calls++;
     unsigned n = 0;
     for (; n < count && n < send_most; n++) {
@@ -126,6 +129,17 @@ class ScriptedKernel : public Syscalls {
     control->cmsg_len = CMSG_LEN(sizeof value);
     std::memcpy(CMSG_DATA(control), &value, sizeof value);
     header.msg_controllen = CMSG_SPACE(sizeof value);
+  }
+  ssize_t receive_message(msghdr& header) {
+    const ssize_t n =
+        take(udp_in, receive_error, header.msg_iov->iov_base, header.msg_iov->iov_len);
+    if (n < 0) return n;
+    if (gro_size > 0) {
+      put_control(header, UDP_GRO, gro_size);
+    } else {
+      header.msg_controllen = 0;
+    }
+    return n;
   }
   static size_t segment_size(const msghdr& header) {
     uint16_t size = 0;

@@ -111,6 +111,75 @@ TEST_P(SendTest, OneCallABatchOrOneADatagram) {
   EXPECT_EQ(kernel_.send_calls, GetParam() > 1 ? 1 : static_cast<int>(kCount));
 }
 
+/// A kernel with the offloads, but without recvmmsg and sendmmsg.
+class WithoutBatchTest : public ::testing::Test {
+ protected:
+  WithoutBatchTest() {
+    kernel_.recvmmsg_error = ENOSYS;
+    kernel_.sendmmsg_error = ENOSYS;
+    for (size_t i = 0; i < kCount; i++)
+      packets_.push_back(make_packet({.first_payload_byte = static_cast<uint8_t>(i)}));
+  }
+
+  /// A run of datagrams in two pieces each, and one datagram beside it.
+  void fill() {
+    for (const Bytes& packet : packets_) {
+      const std::span<const uint8_t> bytes = packet;
+      batch_.push({bytes.first(20), bytes.subspan(20)}, peer_, {}, socket_.max_segments());
+    }
+    batch_.push({{}, large_}, peer_, {}, socket_.max_segments());
+  }
+
+  ScriptedKernel kernel_;
+  ActiveFeatures features_{{Feature::gso, Feature::gro}};
+  UdpSocket socket_{ScriptedKernel::kUdp, features_, kernel_};
+  Counters counters_;
+  SendBatch batch_;
+  std::vector<Bytes> packets_;
+  Bytes large_ = make_packet({.payload = 1000});
+  NextHop peer_{htonl(ip(192, 168, 77, 2)), htons(8285)};
+};
+
+TEST_F(WithoutBatchTest, SendsARunACall) {
+  fill();
+  EXPECT_TRUE(socket_.send(batch_, counters_));
+  EXPECT_EQ(kernel_.runs, std::vector<size_t>{kCount});
+  EXPECT_EQ(kernel_.send_calls, 2);
+  ASSERT_EQ(kernel_.udp_out.size(), kCount + 1);
+  for (size_t i = 0; i < kCount; i++) EXPECT_EQ(kernel_.udp_out[i].payload, packets_[i]);
+  EXPECT_EQ(kernel_.udp_out[kCount].payload, large_);
+}
+
+TEST_F(WithoutBatchTest, SendsTheDatagramsOfARefusedRunSingly) {
+  kernel_.run_outcome = [](const Bytes&, size_t) { return EIO; };
+  fill();
+  EXPECT_TRUE(socket_.send(batch_, counters_));
+  ASSERT_EQ(kernel_.udp_out.size(), kCount + 1);
+  for (size_t i = 0; i < kCount; i++) EXPECT_EQ(kernel_.udp_out[i].payload, packets_[i]);
+  EXPECT_FALSE(features_.has(Feature::gso));
+}
+
+TEST_F(WithoutBatchTest, ReceivesARowACall) {
+  constexpr size_t kRow = 3;
+  const size_t size = packets_[0].size();
+  Bytes row;
+  for (size_t i = 0; i < kRow; i++) row.insert(row.end(), packets_[i].begin(), packets_[i].end());
+  kernel_.gro_size = static_cast<int>(size);
+  kernel_.udp_in = {row, packets_[3]};
+  PacketPool pool(kBatchSize);
+  ReceiveBatch received(pool);
+  for (const size_t length : {row.size(), size}) {
+    const ReadResult result = socket_.receive(received);
+    EXPECT_EQ(result.count, 1U);
+    EXPECT_EQ(result.error, 0) << "there may be more";
+    ASSERT_EQ(received.datagrams().size(), 1U);
+    EXPECT_EQ(received.datagrams()[0].payload.size(), length);
+    EXPECT_EQ(received.datagrams()[0].segment_size, size);
+    EXPECT_FALSE(received.datagrams()[0].truncated);
+  }
+  EXPECT_EQ(socket_.receive(received).error, EAGAIN);
+}
+
 TEST(OpenUdp, NamesTheCallThatFailed) {
   const UniqueFd first = open_udp(ip(127, 0, 0, 1), 0, {}, false);
   sockaddr_in bound{};

@@ -43,9 +43,14 @@ export class TestNetwork {
 
   /** Starts a daemon on host `number`; over the directory store unless the flags name another. */
   start(number: number, ...flags: readonly string[]): Daemon {
+    return this.startBehind([], number, ...flags);
+  }
+
+  /** The same behind a command that runs the one given behind it, such as setpriv. */
+  startBehind(wrapper: readonly string[], number: number, ...flags: readonly string[]): Daemon {
     const host = this.host(number);
     const store = flags.some((flag) => flag.startsWith('--etcd-')) ? [] : [`--subnet-dir=${this.store}`];
-    const daemon = Daemon.start(host, join(this.folder, `${host.name}.env`), [...store, ...flags]);
+    const daemon = Daemon.start(host, join(this.folder, `${host.name}.env`), [...store, ...flags], wrapper);
     this.daemons.push(daemon);
     return daemon;
   }
@@ -85,6 +90,16 @@ export async function leftovers(host: Host): Promise<string> {
       .filter((line) => line.includes('flannel'))
       .join('\n')
   );
+}
+
+/** The daemon's last words: it must fail with `status` in a single line that matches. */
+export async function failsWith(daemon: Daemon, status: number, line: RegExp): Promise<void> {
+  await daemon.logged(line);
+  await daemon.ended();
+  assert.equal(daemon.exitCode, status, daemon.log);
+  const last = daemon.log.trim().split('\n').at(-1) ?? '';
+  assert.match(last, line);
+  assert.equal(await leftovers(daemon.host), '');
 }
 
 /** Pings 50 times a second while `action` runs; resolves with how many were sent. @throws where one is lost. */

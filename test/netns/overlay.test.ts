@@ -1,14 +1,13 @@
-/** Packets over the overlay, in every tier and thread mode. */
+/** Packets over the overlay in the default mode, and what stands around them on the host. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Daemon } from '../../bench/daemon.js';
-import { ping, tcpStream } from '../../bench/probes.js';
-import { leftovers, TestNetwork, unaccounted, undisturbed } from '../lib/network.js';
+import { TestNetwork, undisturbed } from '../lib/network.js';
+import { streamBothWays } from '../lib/traffic.js';
 
-const MIB = 1 << 20;
 const GIB = 1 << 30;
 
 let network: TestNetwork;
@@ -24,62 +23,8 @@ async function startBoth(...flags: string[]): Promise<[Daemon, Daemon]> {
   return [a, b];
 }
 
-/** Both ways at once; throws where the payload's hashes differ. */
-async function streamBothWays(a: Daemon, b: Daemon, bytes: number): Promise<void> {
-  await Promise.all([
-    tcpStream(a.host, b.host, b.overlayAddress, { bytes }),
-    tcpStream(b.host, a.host, a.overlayAddress, { bytes }),
-  ]);
-}
-
-for (const tier of ['basic', 'batch', 'udp-offload', 'full']) {
-  for (const threads of ['single', 'split']) {
-    test(`${tier}, ${threads}: TCP both ways, hashed, and every packet accounted for`, async () => {
-      const [a, b] = await startBoth(`--dataplane-tier=${tier}`, `--dataplane-threads=${threads}`);
-      await streamBothWays(a, b, 64 * MIB);
-      for (const daemon of [a, b]) {
-        assert.equal(await daemon.stop(), 0);
-        const counters = daemon.counters();
-        assert.equal(unaccounted(counters, 'encap'), 0);
-        assert.equal(unaccounted(counters, 'decap'), 0);
-        assert.ok((counters.get('decap_bytes') ?? 0) > 64 * MIB);
-        assert.equal(await leftovers(daemon.host), '');
-      }
-    });
-  }
-}
-
-for (const disabled of ['batch', 'gso', 'gro', 'tso', 'uso', 'gso,gro', 'tso,uso']) {
-  test(`without ${disabled}: TCP both ways, hashed`, async () => {
-    const [a, b] = await startBoth(`--dataplane-disable=${disabled}`);
-    const features = ['batch', 'gso', 'gro', 'tso', 'uso'].filter(
-      (name) => !disabled.split(',').includes(name),
-    );
-    assert.match(a.log, new RegExp(`Dataplane features: ${features.join(', ')}\n`));
-    await streamBothWays(a, b, 16 * MIB);
-  });
-}
-
 test('the default mode carries 1 GiB of TCP both ways, hashed', async () => {
   await streamBothWays(...(await startBoth()), GIB);
-});
-
-describe('a packet of the size', () => {
-  async function pingWithDf(size: number): Promise<string> {
-    const [a, b] = await startBoth();
-    const command = `ping -c 3 -i 0.1 -W 1 -M do -s ${size - 28} ${b.overlayAddress} 2>&1 || true`;
-    return (await a.host.exec('sh', '-c', command)).stdout;
-  }
-
-  test('MTU passes', async () => {
-    assert.match(await pingWithDf(1472), /3 received/);
-  });
-
-  test('MTU + 1 with DF is answered by the host', async () => {
-    const output = await pingWithDf(1473);
-    assert.match(output, /message too long, mtu=1472/);
-    assert.match(output, / 0 received/);
-  });
 });
 
 describe('the device', () => {
@@ -153,12 +98,3 @@ function noLargeBuffers(): string | false {
   const initial = /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'));
   return initial ? false : 'large socket buffers need CAP_NET_ADMIN in the initial user namespace';
 }
-
-test('other MTUs of the underlay carry over', async () => {
-  await network.close();
-  network = await TestNetwork.create(2, { mtu: 9000 });
-  const [a, b] = await startBoth();
-  assert.equal(a.subnetEnv('FLANNEL_MTU'), '8972');
-  await streamBothWays(a, b, 16 * MIB);
-  assert.ok((await ping(a.host, b.overlayAddress, 3)).every((time) => time !== null));
-});

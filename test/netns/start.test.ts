@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { Daemon } from '../../bench/daemon.js';
 import type { Host } from '../../bench/topology.js';
-import { CONFIG, leftovers, TestNetwork } from '../lib/network.js';
+import { CONFIG, failsWith, leftovers, TestNetwork } from '../lib/network.js';
 
 let network: TestNetwork;
 before(async () => {
@@ -22,36 +22,20 @@ async function writeConfig(config: object | string): Promise<void> {
   await writeFile(join(network.store, 'config'), text);
 }
 
-/** The daemon's last words: it must fail with `status` in a single line that matches. */
-async function failsWith(daemon: Daemon, status: number, line: RegExp): Promise<void> {
-  await daemon.logged(line);
-  await daemon.ended();
-  assert.equal(daemon.exitCode, status, daemon.log);
-  const last = daemon.log.trim().split('\n').at(-1) ?? '';
-  assert.match(last, line);
-  assert.equal(await leftovers(daemon.host), '');
-}
-
-/** Starts a daemon on host 1 behind a command that takes something away from it. */
-function startBehind(...wrapper: readonly string[]): Daemon {
-  return Daemon.start(
-    network.host(1),
-    join(network.folder, 'env'),
-    [`--subnet-dir=${network.store}`],
-    wrapper,
-  );
-}
-
 describe('what the kernel refuses', () => {
   test('no /dev/net/tun', async () => {
     const hide = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs tmpfs /dev/net && exec "$@"', 'sh'];
-    await failsWith(startBehind(...hide), 1, /no TUN driver behind \/dev\/net\/tun: run `modprobe tun`/);
+    await failsWith(
+      network.startBehind(hide, 1),
+      1,
+      /no TUN driver behind \/dev\/net\/tun: run `modprobe tun`/,
+    );
   });
 
   test('no CAP_NET_ADMIN', async () => {
     const drop = ['setpriv', '--bounding-set=-net_admin', '--inh-caps=-net_admin', '--'];
     await failsWith(
-      startBehind(...drop),
+      network.startBehind(drop, 1),
       1,
       /cannot create the TUN device flannel%d: CAP_NET_ADMIN is missing; run as root/,
     );

@@ -1,0 +1,9 @@
+import { compileProgram } from '../../bench/tools.js';
+
+/** What refuse.c can take away. */
+export type Refusable = 'sendmmsg' | 'recvmmsg' | 'UDP_SEGMENT' | 'UDP_GRO' | 'TUN_F_USO' | 'TUNSETOFFLOAD';
+
+/** A wrapper for commands, behind which the kernel refuses these calls as one does that never had them. */
+export async function refusing(calls: readonly Refusable[]): Promise<string[]> {
+  return [await compileProgram('test/lib/refuse.c'), calls.join(','), '--'];
+}
