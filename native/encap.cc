@@ -63,6 +63,8 @@ Turn Encap::turn() noexcept {
   while (counters_.get(Counter::encap_packets_in) - start < kTurnBudget) {
     const ReadResult read = tun_.read(pool_, packets_);
     next_ = 0;
+    // Before a full socket can end the turn: a shortage of memory may not come again.
+    if (read.error != 0 && read.error != EAGAIN) counters_.add(Counter::encap_read_errors);
     if (!forward_batch()) return Turn::blocked;
     if (read.error != 0) return stop_reading(read.error);
   }
@@ -177,9 +179,7 @@ void Encap::answer(IcmpError error, Ipv4Packet offender) noexcept {
 }
 
 Turn Encap::stop_reading(int error) noexcept {
-  if (error == EAGAIN) return Turn::drained;
-  counters_.add(Counter::encap_read_errors);
-  if (error == ENOMEM || error == ENOBUFS) return Turn::drained;
+  if (error == EAGAIN || error == ENOMEM || error == ENOBUFS) return Turn::drained;
   failure_ = error;
   return Turn::failed;
 }

@@ -30,10 +30,13 @@
       "test/icmp_test.cc",
       "test/netlink_test.cc",
       "test/offload_test.cc",
+      "test/receive_matrix_test.cc",
       "test/round_trip_test.cc",
       "test/send_batch_test.cc",
+      "test/send_matrix_test.cc",
       "test/snapshot_test.cc",
       "test/tiers_test.cc",
+      "test/tun_matrix_test.cc",
       "test/udp_test.cc"
     ],
     "bench_source_files": ["bench/fib_bench.cc", "bench/offload_bench.cc"]

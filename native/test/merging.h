@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <vector>
 
 #include "gro.h"
@@ -120,23 +121,49 @@ inline std::vector<Bytes> row(Spec spec, size_t count) {
 }
 
 /// What the kernel does with a super-packet when it needs the single packets again.
-inline std::vector<Bytes> split(const Written& written) {
-  if (written.segments == 1) return {written.packet};
+inline std::vector<Bytes> split(const VirtioHeader& header, std::span<const uint8_t> packet) {
+  if (header.gso_type == VirtioHeader::kGsoNone) return {{packet.begin(), packet.end()}};
   HeaderArena arena(Merger::kMaxSegments);
   Splitter splitter(arena);
-  EXPECT_EQ(splitter.begin(written.header, written.packet), GsoFault::none);
+  EXPECT_EQ(splitter.begin(header, packet), GsoFault::none);
   std::vector<Bytes> result;
-  Segment segment;
-  while (splitter.next(segment)) {
-    Bytes bytes(segment.header.begin(), segment.header.end());
+  for (Segment segment; splitter.next(segment);) {
+    Bytes& bytes = result.emplace_back(segment.header.begin(), segment.header.end());
     bytes.insert(bytes.end(), segment.payload.begin(), segment.payload.end());
-    if (written.fixed_id) {
-      std::copy_n(written.packet.begin() + 4, 2, bytes.begin() + 4);
-      fill_ip_checksum(bytes);
-    }
-    result.push_back(std::move(bytes));
   }
+  return result;
+}
+
+inline std::vector<Bytes> split(const Written& written) {
+  auto result = split(written.header, written.packet);
   EXPECT_EQ(result.size(), written.segments);
+  for (Bytes& bytes : result) {
+    if (!written.fixed_id) break;
+    std::copy_n(written.packet.begin() + 4, 2, bytes.begin() + 4);
+    fill_ip_checksum(bytes);
+  }
+  return result;
+}
+
+/// A packet as it passes a device with virtio headers.
+inline Bytes with_header(const VirtioHeader& header, std::span<const uint8_t> packet) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&header);
+  Bytes message(bytes, bytes + sizeof header);
+  message.insert(message.end(), packet.begin(), packet.end());
+  return message;
+}
+
+/// The packets that a device was given, in one write each or as super-packets.
+inline std::vector<Bytes> singles(const std::vector<Bytes>& messages, bool virtio) {
+  if (!virtio) return messages;
+  std::vector<Bytes> result;
+  for (const Bytes& message : messages) {
+    VirtioHeader header;
+    std::memcpy(&header, message.data(), sizeof header);
+    for (Bytes& packet : split(header, std::span(message).subspan(sizeof header))) {
+      result.push_back(std::move(packet));
+    }
+  }
   return result;
 }
 

@@ -306,7 +306,7 @@ TEST_F(OffloadTest, AWriteThatTheDeviceRefusesIsRepeatedPacketByPacket) {
   Traffic traffic(3);
   Side plain(kPlain);
   Side full(kAll);
-  full.kernel.writev_outcome = [](const Bytes& message) {
+  full.kernel.write_outcome = [](const Bytes& message) {
     return message[1] == VirtioHeader::kGsoNone ? 0 : EINVAL;
   };
   for (size_t i = 0; i < 4000; i++) {
@@ -452,7 +452,7 @@ TEST_F(OffloadTest, FragmentsAndTheirFlowKeepTheirOrder) {
 TEST_F(OffloadTest, AFeatureThatAnotherQueueLostIsNotTriedHere) {
   Side side(kAll);
   size_t refused = 0;
-  side.kernel.writev_outcome = [&](const Bytes& message) {
+  side.kernel.write_outcome = [&](const Bytes& message) {
     if (message[1] == VirtioHeader::kGsoNone) return 0;
     refused++;
     return EINVAL;

@@ -27,8 +27,8 @@ class ScriptedKernel : public Syscalls {
     sockaddr_in to;
   };
 
-  std::deque<Bytes> tun_in;  // what read(kTun) returns, then EAGAIN
-  std::deque<Bytes> udp_in;  // what receives return, then EAGAIN
+  std::deque<Bytes> tun_in;  // what read(kTun) returns, then read_error
+  std::deque<Bytes> udp_in;  // what receives return, then receive_error
   std::vector<Bytes> tun_out;
   std::vector<Sent> udp_out;
   std::vector<Sent> icmp_out;
@@ -44,20 +44,28 @@ class ScriptedKernel : public Syscalls {
   std::function<int(const Bytes&, size_t)> run_outcome = [](const Bytes&, size_t) { return 0; };
   std::vector<size_t> runs;  // how many datagrams each run held
   int gro_size = 0;          // UDP_GRO's word about every received message
-  /// Outcome of a write in pieces, by all its bytes: 0 or an errno.
-  std::function<int(const Bytes&)> writev_outcome = [](const Bytes&) { return 0; };
-  /// sendmmsg takes at most this many a call.
+  /// Outcome of a write, by all its bytes: 0 or an errno.
+  std::function<int(const Bytes&)> write_outcome = [this](const Bytes&) { return write_error; };
+  /// Outcome of the n-th attempt to read a packet, or to receive a message: 0 or an errno, and then
+  /// what was to come stays.
+  std::function<int()> read_outcome = [] { return 0; };
+  std::function<int()> receive_outcome = [] { return 0; };
+  /// sendmmsg takes, and recvmmsg brings, at most this many a call.
   unsigned send_most = 1024;
+  unsigned receive_most = 1024;
   /// Errno of every recvmmsg and sendmmsg, or 0: a kernel without them says ENOSYS.
   int recvmmsg_error = 0;
   int sendmmsg_error = 0;
 
   ssize_t read(int /*fd*/, void* buffer, size_t size) noexcept override {
-    return take(tun_in, read_error, buffer, size);
+    const int error = read_outcome();
+    return error != 0 ? -error : take(tun_in, read_error, buffer, size);
   }
   ssize_t write(int /*fd*/, const void* buffer, size_t size) noexcept override {
-    if (write_error != 0) return -write_error;
-    tun_out.push_back(copy(buffer, size));
+    Bytes bytes = copy(buffer, size);
+    const int error = write_outcome(bytes);
+    if (error != 0) return -error;
+    tun_out.push_back(std::move(bytes));
     return static_cast<ssize_t>(size);
   }
   ssize_t writev(int fd, const iovec* pieces, int count) noexcept override {
@@ -66,8 +74,7 @@ class ScriptedKernel : public Syscalls {
       const Bytes piece = copy(pieces[i].iov_base, pieces[i].iov_len);
       whole.insert(whole.end(), piece.begin(), piece.end());
     }
-    const int error = writev_outcome(whole);
-    return error != 0 ? -error : write(fd, whole.data(), whole.size());
+    return write(fd, whole.data(), whole.size());
   }
   ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
     if (fd == kIcmp) {
@@ -88,10 +95,18 @@ class ScriptedKernel : public Syscalls {
   int recvmmsg(int /*fd*/, mmsghdr* messages, unsigned count) noexcept override {
     if (recvmmsg_error != 0) return -recvmmsg_error;
     unsigned n = 0;
-    for (; n < count && !udp_in.empty(); n++) {
-      messages[n].msg_len = static_cast<unsigned>(receive_message(messages[n].msg_hdr));
+    for (; n < count && n < receive_most; n++) {
+      const ssize_t size = receive_message(messages[n].msg_hdr);
+      if (size < 0) {
+        // As the kernel: after the first message, an error is kept for the next call, unless it is
+        // only that nothing is left.
+        if (n == 0) return static_cast<int>(size);
+        if (size != -EAGAIN) unreported_receive_ = static_cast<int>(-size);
+        break;
+      }
+      messages[n].msg_len = static_cast<unsigned>(size);
     }
-    return n > 0 || count == 0 ? static_cast<int>(n) : -receive_error;
+    return static_cast<int>(n);
   }
   int sendmmsg(int /*fd*/, mmsghdr* messages, unsigned count) noexcept override {
     if (sendmmsg_error != 0) return -sendmmsg_error;
@@ -131,8 +146,11 @@ class ScriptedKernel : public Syscalls {
     header.msg_controllen = CMSG_SPACE(sizeof value);
   }
   ssize_t receive_message(msghdr& header) {
-    const ssize_t n =
-        take(udp_in, receive_error, header.msg_iov->iov_base, header.msg_iov->iov_len);
+    const int unreported = std::exchange(unreported_receive_, 0);
+    const int error = unreported != 0 ? unreported : receive_outcome();
+    if (error != 0) return -error;
+    const iovec& room = *header.msg_iov;
+    const ssize_t n = take(udp_in, receive_error, room.iov_base, room.iov_len);
     if (n < 0) return n;
     if (gro_size > 0) {
       put_control(header, UDP_GRO, gro_size);
@@ -178,6 +196,7 @@ class ScriptedKernel : public Syscalls {
   }
 
   int unreported_ = 0;
+  int unreported_receive_ = 0;
 };
 
 }  // namespace flannel::test
