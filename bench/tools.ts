@@ -2,7 +2,8 @@
 import { execFile } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { mkdir, rename } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { basename, delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -37,8 +38,11 @@ export async function compileProgram(file: string): Promise<string> {
     throw new Error(`${file} needs a C compiler: install gcc or clang, or name one with CC`);
   }
   await mkdir(BUILD, { recursive: true });
+  // Renamed when it is whole: others may compile the same file at this moment, or run it already.
+  const partial = `${program}.${randomUUID()}`;
   try {
-    await run(compiler, ['-O2', '-Wall', '-Wextra', '-pthread', '-o', program, source]);
+    await run(compiler, ['-O2', '-Wall', '-Wextra', '-pthread', '-o', partial, source]);
+    await rename(partial, program);
   } catch (error) {
     throw new Error(`cannot compile ${file}: ${String((error as { stderr?: string }).stderr)}`, {
       cause: error,

@@ -39,6 +39,8 @@ test('defaults', () => {
     dataplaneReceiveBuffer: 4 << 20,
     dataplaneSendBuffer: 32 << 20,
     dataplaneTier: 'auto',
+    dataplaneQueues: 0,
+    dataplaneSourcePorts: 1,
     dataplaneThreads: 'auto',
     etcdEndpoints: 'http://127.0.0.1:4001,http://127.0.0.1:2379',
     etcdPrefix: '/coreos.com/network',
