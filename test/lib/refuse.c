@@ -42,8 +42,8 @@ enum {
   kRuleLength = 7,
 };
 
-/* A system call is refused when its second and third argument are these. The low halves, for the
- * kernel itself takes them as 32 bits. */
+/* A system call is refused when its second and third argument are these. Only their low halves are
+ * looked at: all of them are ints or flags. */
 struct rule {
   const char* name;
   uint32_t call;
