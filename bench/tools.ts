@@ -1,8 +1,8 @@
 /** The programs that the benchmarks are made with: own ones, compiled on first use, and those of the system. */
 import { execFile } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { mkdir, rename } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { basename, delimiter, join } from 'node:path';

@@ -28,8 +28,8 @@ Dataplane::Dataplane(const DataplaneOptions& options, std::vector<Queue> queues,
 /// A socket for each queue, and where more source ports are wanted, those to send from.
 std::vector<Queue> Dataplane::open_sockets(const DataplaneOptions& options) {
   const bool several = options.queues > 1;
-  // Sockets that share a port would share it with another daemon's as well. One that does not want
-  // to share is refused then, and so tells of it.
+  // A port that is to be shared would be shared with another daemon, too. A socket that does not
+  // share is refused then; where it is not, it has done its work and is closed again.
   if (several) open_udp(options.bind_address, options.port, {}, false);
   std::vector<Queue> queues(options.queues);
   for (Queue& queue : queues) {

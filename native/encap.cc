@@ -49,6 +49,8 @@ bool Encap::has_room() const noexcept {
 }
 
 /// The path of a flow, always the same: the upper half of a product spreads all bits of the hash.
+/// Fragments have no ports to tell their flow by: with several paths they may take another one than
+/// the rest of it, as behind every router that spreads flows.
 Encap::Path& Encap::path_of(uint32_t flow) noexcept {
   const uint32_t mixed = flow * 0x9e3779b1U;
   return paths_[uint64_t{mixed} * paths_.size() >> 32];

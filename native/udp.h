@@ -20,8 +20,8 @@ struct SocketBuffers {
 /// Opens a non-blocking socket bound to `address:port` (host order). Its buffers go beyond
 /// net.core.rmem_max and wmem_max where CAP_NET_ADMIN allows. Throws SystemError.
 ///
-/// With `reuse_port` several sockets may share the port (SO_REUSEPORT), but only those of this
-/// process: where another one has it, that is EADDRINUSE all the same.
+/// With `reuse_port` the port may be shared (SO_REUSEPORT): also with another process of the same
+/// user, so whoever wants it for himself has to find out first whether it is free.
 UniqueFd open_udp(uint32_t address, uint16_t port, const SocketBuffers& buffers, bool reuse_port);
 
 /// Opens a socket like the above that only sends, from a port that the kernel chooses: what arrives

@@ -219,25 +219,29 @@ class FullAtFirst : public RealKernel {
   std::atomic<int> left_;
 };
 
+/// Packets that `a` is given, one by one, arrive at `b` whole and in order.
+void expect_to_arrive(Node& a, Node& b, uint8_t packets) {
+  const Route there = b.route_to(ip(10, 244, 2, 0), 24);
+  a.dataplane().set_routes({&there, 1});
+  a.dataplane().start();
+  b.dataplane().start();
+  for (uint8_t i = 0; i < packets; i++) {
+    a.inject(make_packet({.destination = ip(10, 244, 2, 2), .first_payload_byte = i}));
+  }
+  for (uint8_t i = 0; i < packets; i++) {
+    const Bytes packet = b.next();
+    ASSERT_EQ(packet.size(), 52U);
+    EXPECT_EQ(packet[20], i);
+  }
+}
+
 TEST(DataplaneBackpressure, GoesOnWhereItStoppedOnceTheSocketTakesMore) {
   for (const bool batched : {false, true}) {
     for (const bool split : {false, true}) {
       FullAtFirst full(5);
       Node a(batched, split, full);
       Node b(batched, split);
-      const Route there = b.route_to(ip(10, 244, 2, 0), 24);
-      a.dataplane().set_routes({&there, 1});
-      a.dataplane().start();
-      b.dataplane().start();
-      constexpr uint8_t kPackets = 100;
-      for (uint8_t i = 0; i < kPackets; i++) {
-        a.inject(make_packet({.destination = ip(10, 244, 2, 2), .first_payload_byte = i}));
-      }
-      for (uint8_t i = 0; i < kPackets; i++) {
-        const Bytes packet = b.next();
-        ASSERT_EQ(packet.size(), 52U);
-        EXPECT_EQ(packet[20], i);
-      }
+      ASSERT_NO_FATAL_FAILURE(expect_to_arrive(a, b, 100));
       EXPECT_EQ(a.count(Counter::encap_blocked), 5U);
     }
   }
@@ -284,19 +288,7 @@ TEST_P(DataplaneWithoutCall, GoesOnWithoutBatches) {
   Node a(wanted, true, kernel_);
   Node b(wanted, true, kernel_);
   EXPECT_EQ(a.dataplane().features(), offloads);
-  const Route there = b.route_to(ip(10, 244, 2, 0), 24);
-  a.dataplane().set_routes({&there, 1});
-  a.dataplane().start();
-  b.dataplane().start();
-  constexpr uint8_t kPackets = 200;
-  for (uint8_t i = 0; i < kPackets; i++) {
-    a.inject(make_packet({.destination = ip(10, 244, 2, 2), .first_payload_byte = i}));
-  }
-  for (uint8_t i = 0; i < kPackets; i++) {
-    const Bytes packet = b.next();
-    ASSERT_EQ(packet.size(), 52U);
-    EXPECT_EQ(packet[20], i);
-  }
+  expect_to_arrive(a, b, 200);
 }
 
 TEST_P(DataplaneWithoutCall, IsRefusedWhereBatchesAreRequired) {

@@ -17,6 +17,8 @@ const DEFAULT_PORT = 8285;
 const OUTER_HEADERS = 28; // IPv4 and UDP
 const INNER_HEADERS = 60; // IPv4 and TCP with timestamps, rounded up
 const MOST_PAYLOAD = 65535 - OUTER_HEADERS;
+const MOST_QUEUES = 64;
+const MOST_SOURCE_PORTS = 64; // a queue
 const LEAST_MTU = 68; // RFC 791: every link carries this much
 
 /** What each tier uses of the kernel, slowest first; `auto` is the last as far as the kernel goes. */
@@ -38,6 +40,8 @@ export function createUdpBackend(
   options: BackendOptions,
 ): Backend {
   const port = readPort(config.backend);
+  checkRange('dataplane-queues', options.dataplaneQueues, 0, MOST_QUEUES);
+  checkRange('dataplane-source-ports', options.dataplaneSourcePorts, 1, MOST_SOURCE_PORTS);
   const mtu = external.mtu - OUTER_HEADERS;
   if (mtu < LEAST_MTU) {
     throw new FlannelError(
@@ -89,26 +93,14 @@ function threadsFor({ dataplaneThreads: threads }: BackendOptions): 'single' | '
   return availableParallelism() > 1 ? 'split' : 'single';
 }
 
-const MOST_QUEUES = 64;
-const MOST_SOURCE_PORTS = 64;
+function checkRange(flag: string, value: number, least: number, most: number): void {
+  if (value >= least && value <= most) return;
+  throw new FlannelError(`Invalid ${flag} ${value}: write a number from ${least} to ${most}`);
+}
 
 /** A queue keeps two threads busy. Processors beyond the eighth are left to those whose packets these are. */
 function queuesFor({ dataplaneQueues: queues }: BackendOptions): number {
-  if (queues < 0 || queues > MOST_QUEUES) {
-    throw new FlannelError(
-      `Invalid dataplane-queues ${queues}: write a number from 1 to ${MOST_QUEUES}, or 0`,
-    );
-  }
   return queues > 0 ? queues : Math.min(4, Math.max(1, availableParallelism() >> 1));
-}
-
-function sourcePortsFor({ dataplaneSourcePorts: ports }: BackendOptions): number {
-  if (ports < 1 || ports > MOST_SOURCE_PORTS) {
-    throw new FlannelError(
-      `Invalid dataplane-source-ports ${ports}: write a number from 1 to ${MOST_SOURCE_PORTS}`,
-    );
-  }
-  return ports;
 }
 
 function openNetwork(plan: Plan, lease: Lease): BackendNetwork {
@@ -120,7 +112,7 @@ function openNetwork(plan: Plan, lease: Lease): BackendNetwork {
     required: plan.options.dataplaneTier !== 'auto',
     threads: threadsFor(plan.options),
     queues: queuesFor(plan.options),
-    sourcePorts: sourcePortsFor(plan.options),
+    sourcePorts: plan.options.dataplaneSourcePorts,
     bindAddress: plan.external.address,
     port: plan.port,
     receiveBuffer: plan.options.dataplaneReceiveBuffer,

@@ -78,6 +78,18 @@ describe('tier', () => {
   });
 });
 
+describe('several', () => {
+  for (const several of ['queues', 'source-ports']) {
+    for (const threads of ['single', 'split']) {
+      test(`${several}, ${threads}`, async () => {
+        const [a, b] = await startBoth([], [`--dataplane-${several}=4`, `--dataplane-threads=${threads}`]);
+        for (const daemon of [a, b]) assertFeatures(daemon, FEATURES);
+        await carryBothWays(a, b, 16);
+      });
+    }
+  }
+});
+
 describe('switched off:', () => {
   for (const disabled of [['batch'], ['gso'], ['gro'], ['tso'], ['uso'], ['gso', 'gro'], ['tso', 'uso']]) {
     test(disabled.join(','), async () => {

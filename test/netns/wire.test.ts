@@ -19,12 +19,12 @@ afterEach(() => network.stopAll());
 after(() => network.close());
 
 /** A daemon on host 1, and host 2 known to it by the lease that a stock flanneld would have written. */
-async function startBesideBarePeer(): Promise<Daemon> {
+async function startBesideBarePeer(...flags: readonly string[]): Promise<Daemon> {
   await writeFile(
     join(network.store, 'subnets', `${PEER_SUBNET}.0-24`),
     '{"PublicIP":"192.168.77.2","PublicIPv6":null}',
   );
-  const daemon = network.start(1);
+  const daemon = network.start(1, ...flags);
   await daemon.ready(1);
   return daemon;
 }
@@ -82,6 +82,25 @@ test('a datagram is the bare inner packet, from the port of the network', async 
   assert.deepEqual([...bytes.subarray(12, 16)], daemon.overlayAddress.split('.').map(Number));
   assert.equal(bytes[20], 0, 'an echo reply');
   assert.equal(bytes.subarray(24).toString('hex'), request.subarray(24).toString('hex'));
+});
+
+test('with several source ports, flows are spread over them and each keeps its own', async () => {
+  const daemon = await startBesideBarePeer('--dataplane-source-ports=4');
+  const hosts = Array.from({ length: 40 }, (_, i) => `${PEER_SUBNET}.${i + 1}`);
+  const requests = [...hosts, ...hosts].map((host) => echo(host, daemon.overlayAddress).toString('hex'));
+  const { received } = await playPeer({ to: '192.168.77.1', send: requests, expect: requests.length });
+  assert.equal(received.length, requests.length);
+  const portOf = new Map<string, string>();
+  for (const { from, bytes } of received) {
+    const [address, port = ''] = from.split(':');
+    const inner = bytes.slice(32, 40); // whom the reply is for
+    assert.equal(address, '192.168.77.1');
+    assert.equal(port, portOf.get(inner) ?? port, `${inner} has two source ports`);
+    portOf.set(inner, port);
+  }
+  assert.equal(portOf.size, hosts.length);
+  const ports = new Set(portOf.values());
+  assert.ok(ports.size > 1 && ports.size <= 4 && !ports.has('8285'), [...ports].join(' '));
 });
 
 test('malformed datagrams end in a counter each, and good ones beside them are served', async () => {
