@@ -24,6 +24,9 @@ class Kernel final : public Syscalls {
   ssize_t writev(int fd, const iovec* pieces, int count) noexcept override {
     return or_errno(::writev(fd, pieces, count));
   }
+  ssize_t recv(int fd, void* buffer, size_t size) noexcept override {
+    return or_errno(::recv(fd, buffer, size, MSG_TRUNC));
+  }
   ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
     return or_errno(
         ::sendto(fd, buffer, size, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to));

@@ -25,10 +25,11 @@ class Syscalls {
   virtual ssize_t read(int fd, void* buffer, size_t size) noexcept = 0;
   virtual ssize_t write(int fd, const void* buffer, size_t size) noexcept = 0;
   virtual ssize_t writev(int fd, const iovec* pieces, int count) noexcept = 0;
+  /// All receives with MSG_TRUNC, so that the result is the datagram's own length even where it
+  /// exceeds the room for it.
+  virtual ssize_t recv(int fd, void* buffer, size_t size) noexcept = 0;
   virtual ssize_t sendto(int fd, const void* buffer, size_t size,
                          const sockaddr_in& to) noexcept = 0;
-  /// Both receives with MSG_TRUNC, so that the result is the datagram's own length even where it
-  /// exceeds the room for it.
   virtual ssize_t recvmsg(int fd, msghdr& message) noexcept = 0;
   virtual ssize_t sendmsg(int fd, const msghdr& message) noexcept = 0;
   virtual int recvmmsg(int fd, mmsghdr* messages, unsigned count) noexcept = 0;

@@ -179,13 +179,17 @@ ReadResult UdpSocket::receive(ReceiveBatch& batch) noexcept {
 }
 
 /// One system call: how many of the messages it filled, or the negated errno. Without batches it is
-/// one that every kernel has, as in send_some.
+/// one that every kernel has, and the plainest that tells all: a message header costs the kernel a
+/// copy. As in send_some.
 int UdpSocket::receive_some(std::span<mmsghdr> messages) noexcept {
   if (batched_) {
     return syscalls_->recvmmsg(fd_, messages.data(), static_cast<unsigned>(messages.size()));
   }
   mmsghdr& message = messages.front();
-  const ssize_t n = syscalls_->recvmsg(fd_, message.msg_hdr);
+  msghdr& header = message.msg_hdr;
+  if (!rows_) header.msg_controllen = 0;
+  const ssize_t n = rows_ ? syscalls_->recvmsg(fd_, header)
+                          : syscalls_->recv(fd_, header.msg_iov->iov_base, header.msg_iov->iov_len);
   if (n < 0) return static_cast<int>(n);
   message.msg_len = static_cast<unsigned>(n);
   return 1;
@@ -230,11 +234,15 @@ bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
 /// One system call from the first entry without an outcome on: how many entries it sent, or the
 /// negated errno.
 int UdpSocket::send_some(SendBatch& batch) noexcept {
-  const auto messages = batch.messages(batched_ ? SendBatch::kMaxEntries : 1);
   if (batched_) {
+    const auto messages = batch.messages(SendBatch::kMaxEntries);
     return syscalls_->sendmmsg(fd_, messages.data(), static_cast<unsigned>(messages.size()));
   }
-  const ssize_t n = syscalls_->sendmsg(fd_, messages.front().msg_hdr);
+  const SendBatch::Entry& entry = batch.entries_[batch.first_];
+  const bool plain = entry.pieces == 1 && entry.segments == 1;
+  const iovec& payload = entry.iov[0];
+  const ssize_t n = plain ? syscalls_->sendto(fd_, payload.iov_base, payload.iov_len, entry.peer)
+                          : syscalls_->sendmsg(fd_, batch.messages(1).front().msg_hdr);
   return n < 0 ? static_cast<int>(n) : 1;
 }
 

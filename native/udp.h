@@ -72,6 +72,7 @@ class UdpSocket {
   UdpSocket(int fd, ActiveFeatures& features, Syscalls& syscalls) noexcept
       : fd_(fd),
         batched_(features.has(Feature::batch)),
+        rows_(features.has(Feature::gro)),
         features_(&features),
         syscalls_(&syscalls) {}
 
@@ -102,6 +103,7 @@ class UdpSocket {
 
   int fd_;
   bool batched_;
+  bool rows_;  // a message may be several datagrams, which only its control message tells
   unsigned refused_in_a_row_ = 0;
   size_t segments_limit_ = SendBatch::kMaxSegments;
   ActiveFeatures* features_;

@@ -185,6 +185,9 @@ class RealKernel : public Syscalls {
   ssize_t writev(int fd, const iovec* pieces, int count) noexcept override {
     return kernel().writev(fd, pieces, count);
   }
+  ssize_t recv(int fd, void* buffer, size_t size) noexcept override {
+    return kernel().recv(fd, buffer, size);
+  }
   ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
     return kernel().sendto(fd, buffer, size, to);
   }
@@ -207,8 +210,8 @@ class FullAtFirst : public RealKernel {
  public:
   explicit FullAtFirst(int sends) : left_(sends) {}
 
-  ssize_t sendmsg(int fd, const msghdr& message) noexcept override {
-    return left_-- > 0 ? -EAGAIN : RealKernel::sendmsg(fd, message);
+  ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
+    return left_-- > 0 ? -EAGAIN : RealKernel::sendto(fd, buffer, size, to);
   }
   int sendmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
     // A call without a message asks whether the call exists.

@@ -85,6 +85,9 @@ class ScriptedKernel : public Syscalls {
     send_calls++;
     return send(copy(buffer, size), to);
   }
+  ssize_t recv(int /*fd*/, void* buffer, size_t size) noexcept override {
+    return receive_bytes(buffer, size);
+  }
   ssize_t recvmsg(int /*fd*/, msghdr& message) noexcept override {
     return receive_message(message);
   }
@@ -145,12 +148,13 @@ class ScriptedKernel : public Syscalls {
     std::memcpy(CMSG_DATA(control), &value, sizeof value);
     header.msg_controllen = CMSG_SPACE(sizeof value);
   }
-  ssize_t receive_message(msghdr& header) {
+  ssize_t receive_bytes(void* buffer, size_t size) {
     const int unreported = std::exchange(unreported_receive_, 0);
     const int error = unreported != 0 ? unreported : receive_outcome();
-    if (error != 0) return -error;
-    const iovec& room = *header.msg_iov;
-    const ssize_t n = take(udp_in, receive_error, room.iov_base, room.iov_len);
+    return error != 0 ? -error : take(udp_in, receive_error, buffer, size);
+  }
+  ssize_t receive_message(msghdr& header) {
+    const ssize_t n = receive_bytes(header.msg_iov->iov_base, header.msg_iov->iov_len);
     if (n < 0) return n;
     if (gro_size > 0) {
       put_control(header, UDP_GRO, gro_size);
