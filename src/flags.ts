@@ -58,9 +58,9 @@ function row<K extends Kind>(
 const FLAGS = {
   'backend': row('string', '', 'backend to run, in place of the network config\'s Backend.Type: udp'),
   'dataplane-disable': row('features', [], 'kernel features that the dataplane must not use, separated by commas: batch, gso, gro, tso, uso'),
-  'dataplane-queues': row('int', 0, 'queues of the TUN device, each with a socket and threads of its own; 0 for one to every two processors, at most 4'),
   'dataplane-receive-buffer': row('int', 4 << 20, 'bytes that may wait in the socket to be received; 0 leaves the default of the system'),
   'dataplane-send-buffer': row('int', 32 << 20, 'bytes that may wait in the socket to be sent, also for hosts that do not answer; 0 leaves the default of the system'),
+  'dataplane-queues': row('int', 0, 'queues of the TUN device, each with a socket and threads of its own; 0 for one to every two processors, at most 4'),
   'dataplane-source-ports': row('int', 1, 'UDP ports to send from, each flow from one of them, so that networks that tell flows by their ports can spread the tunnel; 1 sends everything from the port of the network config'),
   'dataplane-tier': row('tier', 'auto', 'how packets are moved: basic (one a system call), batch, udp-offload (runs of datagrams), full (super-packets through the TUN device as well), or auto for the fastest that works'),
   'dataplane-threads': row('threads', 'auto', 'single: one thread for both directions; split: one each; auto: split where there are two processors'),
