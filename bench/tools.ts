@@ -118,6 +118,12 @@ export class RunningTool {
     return answer;
   }
 
+  /** Asks it to end, and waits until it has. */
+  async terminate(): Promise<void> {
+    this.child.kill('SIGTERM');
+    await this.closed();
+  }
+
   /** Ends it. Idempotent. */
   async kill(): Promise<void> {
     this.child.kill('SIGKILL');
