@@ -280,6 +280,8 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     stats.Set("restarts", Napi::Number::New(env, static_cast<double>(core_->restarts())));
     const auto standing = succession_ ? succession_->standing() : Standing::owner;
     stats.Set("standing", Napi::String::New(env, standing_name(standing)));
+    const std::string reason = succession_ ? succession_->reason() : "";
+    stats.Set("standingReason", reason.empty() ? env.Null() : Napi::String::New(env, reason));
     stats.Set("stoodBy", Napi::Boolean::New(env, succession_ && succession_->stood_by()));
     const int failure = core_->failure();
     stats.Set("failure",
@@ -350,12 +352,24 @@ Napi::Value notify(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), sent);
 }
 
+Napi::Value find_owner_of(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string path = info[0].ToString().Utf8Value();
+  const Finding found = guarded(env, [&] { return find_owner(path); });
+  auto result = Napi::Object::New(env);
+  result.Set("alive", Napi::Boolean::New(env, found.alive));
+  result.Set("device",
+             found.device.empty() ? env.Null() : Napi::String::New(env, found.device));
+  return result;
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto environment = std::make_shared<Environment>();
   env.SetInstanceData(new std::shared_ptr<Environment>(environment));
   env.AddCleanupHook([environment] { environment->close_all(); });
   exports.Set("Dataplane", DataplaneObject::define(env));
   exports.Set("NetlinkSocket", NetlinkObject::define(env));
+  exports.Set("findOwner", Napi::Function::New(env, find_owner_of, "findOwner"));
   exports.Set("notify", Napi::Function::New(env, notify, "notify"));
   exports.Set("counters", counter_table(env));
   return exports;

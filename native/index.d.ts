@@ -83,6 +83,8 @@ export interface Stats {
    * over`: another process forwards, for good; `deposed`: the predecessor has taken the dataplane back.
    */
   readonly standing: 'owner' | 'parked' | 'handed over' | 'deposed';
+  /** Why it is `deposed`, or why the last attempt to hand over failed; null for neither. */
+  readonly standingReason: string | null;
   /** Whether a process stands by that would forward in this one's place at once. */
   readonly stoodBy: boolean;
 }
@@ -130,6 +132,12 @@ export declare class NetlinkSocket {
   request(message: Uint8Array): Uint8Array[];
   close(): void;
 }
+
+/**
+ * Whether a process owns the dataplane of `controlSocket`, or stands by for it, and the name of the device; null when
+ * none is known.
+ */
+export declare function findOwner(controlSocket: string): { readonly alive: boolean; readonly device: string | null };
 
 /** Sends `state` to the service manager (sd_notify(3)); false when NOTIFY_SOCKET names none. */
 export declare function notify(state: string): boolean;

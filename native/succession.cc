@@ -206,6 +206,17 @@ Claim claim_to_stand_by(const std::string& control_socket) {
   return claim;
 }
 
+Finding find_owner(const std::string& control_socket) {
+  const std::string path = lock_path(control_socket);
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.valid()) {
+    if (errno == ENOENT) return {};
+    throw SystemError(errno, "open the lock file " + path);
+  }
+  const bool alive = ::flock(fd.get(), LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+  return {alive, read_device(fd.get())};
+}
+
 Succession::Succession(Dataplane& dataplane, Claim claim, Role role)
     : dataplane_(dataplane),
       claim_(std::move(claim)),

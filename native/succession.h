@@ -35,6 +35,14 @@ Claim claim(const std::string& control_socket, uint32_t generation);
 /// The same for a process that only stands by: ENOENT or ECONNREFUSED when there is no owner.
 Claim claim_to_stand_by(const std::string& control_socket);
 
+/// Who is at `control_socket`, without claiming it: whether an owner, or one that stands by, is
+/// alive, and the name of the device, or empty. Throws SystemError.
+struct Finding {
+  bool alive = false;
+  std::string device{};
+};
+Finding find_owner(const std::string& control_socket);
+
 enum class Standing : uint8_t {
   owner,        // forwards
   parked,       // another process forwards, and this one goes on when that one falters

@@ -103,6 +103,14 @@ export function openNetlink(): Native.NetlinkSocket {
   return new native.NetlinkSocket();
 }
 
+/**
+ * Whether a process owns the dataplane of `controlSocket`, or stands by for it, and the name of the device; null when
+ * none is known.
+ */
+export function findOwner(controlSocket: string): { readonly alive: boolean; readonly device: string | null } {
+  return native.findOwner(controlSocket);
+}
+
 /** Tells the service manager `state` (sd_notify(3)); false when none listens. */
 export function notifyServiceManager(state: string): boolean {
   return native.notify(state);
