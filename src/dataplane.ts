@@ -103,11 +103,19 @@ export function openNetlink(): Native.NetlinkSocket {
   return new native.NetlinkSocket();
 }
 
+/** A subscription to the kernel's announcements; see native/index.d.ts. */
+export function openNetlinkEvents(groups: readonly number[], readable: () => void): Native.NetlinkEvents {
+  return new native.NetlinkEvents(groups, readable);
+}
+
 /**
  * Whether a process owns the dataplane of `controlSocket`, or stands by for it, and the name of the device; null when
  * none is known.
  */
-export function findOwner(controlSocket: string): { readonly alive: boolean; readonly device: string | null } {
+export function findOwner(controlSocket: string): {
+  readonly alive: boolean;
+  readonly device: string | null;
+} {
   return native.findOwner(controlSocket);
 }
 

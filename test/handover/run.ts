@@ -44,7 +44,9 @@ async function main(args: readonly string[]): Promise<number> {
     outcomes.push([name, count, await trial(count)]);
   }
   print(`${formatTable(HEAD, outcomes.flatMap(rows))}\n`);
-  const problems = outcomes.flatMap(([name, , { problems: some }]) => some.map((problem) => `${name}: ${problem}`));
+  const problems = outcomes.flatMap(([name, , { problems: some }]) =>
+    some.map((problem) => `${name}: ${problem}`),
+  );
   for (const problem of problems) print(`${problem}\n`);
   return problems.length === 0 ? 0 : 1;
 }

@@ -28,7 +28,8 @@ export const handOver: Trial = (times) =>
     await next.logged(/Took over/);
     await daemon.logged(/Handed over/);
     await daemon.ended();
-    if (daemon.exitCode !== 0) throw new Error(`the predecessor ended with ${daemon.exitCode}:\n${daemon.log}`);
+    if (daemon.exitCode !== 0)
+      throw new Error(`the predecessor ended with ${daemon.exitCode}:\n${daemon.log}`);
     return next;
   });
 
