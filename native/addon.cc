@@ -246,8 +246,10 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
   void set_routes(const Napi::CallbackInfo& info) {
     const std::vector<Route> routes = read_routes(info);
     guarded(info.Env(), [&] {
-      if (succession_) succession_->set_routes(routes);
-      else core_->set_routes(routes);
+      if (succession_)
+        succession_->set_routes(routes);
+      else
+        core_->set_routes(routes);
     });
   }
   void rebind(const Napi::CallbackInfo& info) {
@@ -432,8 +434,7 @@ Napi::Value find_owner_of(const Napi::CallbackInfo& info) {
   const Finding found = guarded(env, [&] { return find_owner(path); });
   auto result = Napi::Object::New(env);
   result.Set("alive", Napi::Boolean::New(env, found.alive));
-  result.Set("device",
-             found.device.empty() ? env.Null() : Napi::String::New(env, found.device));
+  result.Set("device", found.device.empty() ? env.Null() : Napi::String::New(env, found.device));
   return result;
 }
 

@@ -5,13 +5,14 @@
 //     hello       ->
 //                 <-  offer, descriptors …     or refuse, and the owner goes on
 //     ready       ->                           it has checked them and could go on from here
-//                 <-  go                       the owner has parked: what arrives waits in the queues
+//                 <-  go                       the owner has parked: what arrives waits in the
+//                 queues
 //     taken       ->                           the successor reads
 //                 <-  bye                      the owner lets go
 //     alive …     ->                           for a while; silence, and the owner goes on again
 //
-// A connection that ends before `taken` leaves the owner where it was. Whenever in doubt, both read:
-// two readers of a queue lose and duplicate nothing, at worst they reorder.
+// A connection that ends before `taken` leaves the owner where it was. Whenever in doubt, both
+// read: two readers of a queue lose and duplicate nothing, at worst they reorder.
 //
 // A process that stands by asks like a successor, and is told to `hold`: it takes over when the
 // connection ends, with the last `routes` that it was sent.

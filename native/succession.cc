@@ -18,9 +18,9 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-// While neither reads, packets wait in the queues, which hold some 200 ms of them at 10,000 a second. So the two steps
-// in which that is the case have to be short, and so has the silence after which a successor is
-// taken for dead.
+// While neither reads, packets wait in the queues, which hold some 200 ms of them at 10,000 a
+// second. So the two steps in which that is the case have to be short, and so has the silence after
+// which a successor is taken for dead.
 constexpr milliseconds kPark{200};
 constexpr milliseconds kTaken{100};
 constexpr milliseconds kSilence{50};
@@ -33,11 +33,11 @@ constexpr milliseconds kBeat{5};
 constexpr milliseconds kProbation{1000};
 constexpr milliseconds kBeatsFor{1500};
 
-constexpr milliseconds kAnswer{2000};     // to hello; of an owner that parks
-constexpr milliseconds kRetry{20};        // while an owner starts or ends
+constexpr milliseconds kAnswer{2000};      // to hello; of an owner that parks
+constexpr milliseconds kRetry{20};         // while an owner starts or ends
 constexpr milliseconds kPreparing{60000};  // from the offer until it is accepted
 constexpr size_t kDescriptorsAtOnce = 200;
-constexpr milliseconds kInform{100};      // between two tables for the process that stands by
+constexpr milliseconds kInform{100};  // between two tables for the process that stands by
 
 std::string lock_path(const std::string& control_socket) {
   return control_socket + ".lock";
@@ -297,8 +297,10 @@ void Succession::take_over() {
   standing_ = Standing::owner;
   if (received != Connection::Received::message) return;  // he is dead, or as good as that
   beats_until_ = steady_clock::now() + kBeatsFor;
-  if (answer.stands_by != 0) attach_standby(std::move(owner));
-  else predecessor_ = std::move(owner);
+  if (answer.stands_by != 0)
+    attach_standby(std::move(owner));
+  else
+    predecessor_ = std::move(owner);
 }
 
 void Succession::stand_by() {
@@ -402,12 +404,10 @@ void Succession::serve() {
     timeout = static_cast<int>(std::max<long>(0, left));
   }
 
-  std::array<pollfd, 6> polled{pollfd{wake_.get(), POLLIN, 0},
-                               pollfd{claim_.listener.get(), POLLIN, 0},
-                               pollfd{candidate_.fd(), POLLIN, 0},
-                               pollfd{predecessor_.fd(), POLLIN, 0},
-                               pollfd{standby_.fd(), POLLIN, 0},
-                               pollfd{dismissed_.fd(), POLLIN, 0}};
+  std::array<pollfd, 6> polled{
+      pollfd{wake_.get(), POLLIN, 0},     pollfd{claim_.listener.get(), POLLIN, 0},
+      pollfd{candidate_.fd(), POLLIN, 0}, pollfd{predecessor_.fd(), POLLIN, 0},
+      pollfd{standby_.fd(), POLLIN, 0},   pollfd{dismissed_.fd(), POLLIN, 0}};
   if (::poll(polled.data(), polled.size(), timeout) < 0 && errno != EINTR) {
     throw SystemError(errno, "poll");
   }
@@ -460,9 +460,10 @@ void Succession::answer() {
       break;
   }
   if (message.version != Message::kVersion) {
-    return dismiss(candidate_, Step::refuse, "it speaks version " + std::to_string(message.version) +
-                                    " of the handover protocol, and the owner version " +
-                                    std::to_string(Message::kVersion));
+    return dismiss(candidate_, Step::refuse,
+                   "it speaks version " + std::to_string(message.version) +
+                       " of the handover protocol, and the owner version " +
+                       std::to_string(Message::kVersion));
   }
   switch (message.step) {
     case Step::hello:
@@ -470,9 +471,9 @@ void Succession::answer() {
         return dismiss(candidate_, Step::refuse, "another process stands by already");
       }
       if (message.stands_by == 0 && message.generation < claim_.generation) {
-        return dismiss(candidate_, Step::refuse, "the owner is of generation " +
-                                        std::to_string(claim_.generation) + ", and it of " +
-                                        std::to_string(message.generation));
+        return dismiss(candidate_, Step::refuse,
+                       "the owner is of generation " + std::to_string(claim_.generation) +
+                           ", and it of " + std::to_string(message.generation));
       }
       stands_by_ = message.stands_by != 0;
       candidate_generation_ = message.generation;
@@ -566,8 +567,8 @@ void Succession::follow() noexcept {
     }
     std::array<pollfd, 2> polled{pollfd{wake_.get(), POLLIN, 0},
                                  pollfd{successor_.fd(), POLLIN, 0}};
-    const int n = ::poll(polled.data(), polled.size(),
-                         on_probation_ ? static_cast<int>(kBeat.count()) : -1);
+    const int n =
+        ::poll(polled.data(), polled.size(), on_probation_ ? static_cast<int>(kBeat.count()) : -1);
     if (n > 0 && polled[0].revents != 0) {
       uint64_t wakes = 0;
       [[maybe_unused]] const ssize_t read = ::read(wake_.get(), &wakes, sizeof wakes);

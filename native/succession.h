@@ -19,7 +19,7 @@ namespace flannel {
 struct Claim {
   std::string control_socket{};
   uint32_t generation = 0;
-  UniqueFd lock{};     // whoever has it (flock(2)) is the owner, or comes after him
+  UniqueFd lock{};      // whoever has it (flock(2)) is the owner, or comes after him
   UniqueFd listener{};  // where successors call
   /// Nobody was the owner; the name of the device that the last one left behind, or empty.
   std::string device{};
@@ -30,7 +30,8 @@ struct Claim {
 };
 
 /// Takes the empty place of the owner of `control_socket`, or asks the owner for his. Throws
-/// SystemError: EBUSY with the owner's own words when he refuses, ETIMEDOUT when he does not answer.
+/// SystemError: EBUSY with the owner's own words when he refuses, ETIMEDOUT when he does not
+/// answer.
 Claim claim(const std::string& control_socket, uint32_t generation);
 /// The same for a process that only stands by: ENOENT or ECONNREFUSED when there is no owner.
 Claim claim_to_stand_by(const std::string& control_socket);
@@ -50,7 +51,8 @@ enum class Standing : uint8_t {
   deposed,      // the predecessor has taken it back
 };
 
-/// The thread that answers successors, watches over them, and keeps the one that stands by informed.
+/// The thread that answers successors, watches over them, and keeps the one that stands by
+/// informed.
 class Succession {
  public:
   enum class Role : uint8_t { daemon, standby };
@@ -68,8 +70,8 @@ class Succession {
   /// Replaces the forwarding table, here and with the process that stands by.
   void set_routes(std::span<const Route> routes);
 
-  /// A dataplane over what is found at `control_socket`, with its succession: a new one, one over the
-  /// device that an owner left behind, or one that is to take over from the owner. Throws
+  /// A dataplane over what is found at `control_socket`, with its succession: a new one, one over
+  /// the device that an owner left behind, or one that is to take over from the owner. Throws
   /// SystemError, as claim() and Dataplane do, and leaves nothing behind.
   struct Opened {
     std::unique_ptr<Dataplane> dataplane;
@@ -86,7 +88,8 @@ class Succession {
   /// How often this process has handed over, successfully or not.
   [[nodiscard]] uint64_t attempts() const noexcept { return attempts_.load(); }
 
-  /// Ends the thread and drops everything, saying nothing: as if the process were killed. Idempotent.
+  /// Ends the thread and drops everything, saying nothing: as if the process were killed.
+  /// Idempotent.
   void abandon() noexcept;
   /// Ends the conversations. As the owner: leaves to the process that stands by, or makes the
   /// device go with the dataplane. Before Dataplane::close(). Idempotent.
@@ -124,7 +127,7 @@ class Succession {
   UniqueFd wake_;
 
   // Of the thread alone.
-  Connection candidate_;  // who asks,
+  Connection candidate_;    // who asks,
   bool stands_by_ = false;  // and only to stand by
   uint32_t candidate_generation_ = 0;
   Connection dismissed_;  // who was told no, and has not hung up yet

@@ -27,8 +27,8 @@ UniqueFd open_queue() {
   return fd;
 }
 
-/// TUNSETOFFLOAD with what is wanted, then with less; returns what the device took. Nothing wanted is
-/// asked for, too: a device that outlived its process has kept what that one asked for.
+/// TUNSETOFFLOAD with what is wanted, then with less; returns what the device took. Nothing wanted
+/// is asked for, too: a device that outlived its process has kept what that one asked for.
 FeatureSet enable_tun_offloads(int fd, FeatureSet wanted) noexcept {
   const bool tso = wanted.has(Feature::tso);
   const bool uso = wanted.has(Feature::uso);

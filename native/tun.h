@@ -19,12 +19,11 @@ struct TunDevice {
 };
 
 /// Opens /dev/net/tun (linux/if_tun.h) once per queue: layer 3, no packet information header, with
-/// virtio headers (IFF_VNET_HDR) where `virtio` says so, which the offloads need. IFF_MULTI_QUEUE is
-/// set wherever the kernel knows it, since a device cannot become multi-queue later. A device that
-/// has outlived its process is taken up by its name. Throws SystemError, ENOTSUP when several queues
-/// are wanted and the kernel has only one.
-TunDevice open_tun(const std::string& name_template, size_t queues, bool virtio,
-                   FeatureSet wanted);
+/// virtio headers (IFF_VNET_HDR) where `virtio` says so, which the offloads need. IFF_MULTI_QUEUE
+/// is set wherever the kernel knows it, since a device cannot become multi-queue later. A device
+/// that has outlived its process is taken up by its name. Throws SystemError, ENOTSUP when several
+/// queues are wanted and the kernel has only one.
+TunDevice open_tun(const std::string& name_template, size_t queues, bool virtio, FeatureSet wanted);
 
 /// Whether the device stays when no process holds it (TUNSETPERSIST). Packets sent into it then are
 /// dropped, but its addresses and routes stay.

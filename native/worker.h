@@ -25,8 +25,8 @@ using Deadline = std::chrono::steady_clock::time_point;
 /// calls it, under two locks, for every packet that is queued and for every one that was sent. poll
 /// hangs on it only while the thread sleeps.
 ///
-/// A worker can be parked: it forwards what it has read, and then keeps off its descriptors until it
-/// is told to go on. Meanwhile another thread, or another process, may use them.
+/// A worker can be parked: it forwards what it has read, and then keeps off its descriptors until
+/// it is told to go on. Meanwhile another thread, or another process, may use them.
 class Worker {
  public:
   /// Borrows the pipelines; either may be null. Throws SystemError.

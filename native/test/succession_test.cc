@@ -178,8 +178,8 @@ class SuccessionTest : public ::testing::Test {
   std::string socket_;
 };
 
-constexpr std::array kSteps{Step{},     Step::hello, Step::offer, Step::ready,
-                            Step::go,   Step::taken, Step::bye};
+constexpr std::array kSteps{Step{},   Step::hello, Step::offer, Step::ready,
+                            Step::go, Step::taken, Step::bye};
 
 TEST_F(SuccessionTest, PassesFromOwnerToOwnerWithoutALoss) {
   constexpr int kTimes = 20;
@@ -383,19 +383,16 @@ TEST_F(SuccessionTest, SocketsMoveUnderTraffic) {
   with_owner([&](Daemon& owner) {
     Traffic traffic;
     for (const uint16_t port : {kMovedPort, kPort, kMovedPort}) {
-      EXPECT_TRUE(eventually([&, before = traffic.arrived_in()] {
-        return traffic.arrived_in() > before + 200;
-      }));
+      EXPECT_TRUE(eventually(
+          [&, before = traffic.arrived_in()] { return traffic.arrived_in() > before + 200; }));
       owner.dataplane().rebind(kLoopback, port);
       traffic.redirect(port);
     }
-    EXPECT_TRUE(eventually([&, before = traffic.arrived_in()] {
-      return traffic.arrived_in() > before + 200;
-    }));
+    EXPECT_TRUE(eventually(
+        [&, before = traffic.arrived_in()] { return traffic.arrived_in() > before + 200; }));
     EXPECT_THROW(owner.dataplane().rebind(ip(192, 0, 2, 1), kPort), SystemError);
-    EXPECT_TRUE(eventually([&, before = traffic.arrived_in()] {
-      return traffic.arrived_in() > before + 200;
-    }));
+    EXPECT_TRUE(eventually(
+        [&, before = traffic.arrived_in()] { return traffic.arrived_in() > before + 200; }));
     traffic.finish();
   });
 }

@@ -33,8 +33,10 @@ export class PacedStream {
     if (this.client.exitCode !== null) throw new Error(`the TCP connection broke:\n${this.output()}`);
     const before = this.output().length;
     // Still moving, after all that has happened.
-    for (const until = Date.now() + 10_000; moved(this.output().slice(before)) === 0; await delay(50)) {
+    const until = Date.now() + 10_000;
+    while (moved(this.output().slice(before)) === 0) {
       if (Date.now() > until) throw new Error(`the TCP connection stands still:\n${this.output()}`);
+      await delay(50);
     }
     const bytes = moved(this.output());
     await this.kill();
@@ -61,7 +63,7 @@ const UNITS: Readonly<Record<string, number>> = { K: 2 ** 10, M: 2 ** 20, G: 2 *
 
 function spawnIperf(host: Host, args: readonly string[]): ChildProcess {
   const child = host.spawn('iperf3', ['--forceflush', ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'ignore'],
   });
   child.stdout?.setEncoding('utf8');
   return child;

@@ -54,6 +54,8 @@ test('defaults', () => {
     ifaceCanReach: '',
     subnetFile: '/run/flannel/subnet.env',
     subnetDir: '',
+    controlSocket: '',
+    handoverGeneration: 0,
     publicIp: '',
     publicIpv6: '',
     subnetLeaseRenewMargin: 60,
