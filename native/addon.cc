@@ -9,6 +9,7 @@
 #include "dataplane.h"
 #include "netlink.h"
 #include "notify.h"
+#include "succession.h"
 
 namespace flannel {
 namespace {
@@ -108,6 +109,20 @@ DataplaneOptions read_options(const Napi::CallbackInfo& info) {
   return options;
 }
 
+const char* standing_name(Standing standing) {
+  switch (standing) {
+    case Standing::owner:
+      return "owner";
+    case Standing::parked:
+      return "parked";
+    case Standing::handed_over:
+      return "handed over";
+    case Standing::deposed:
+      return "deposed";
+  }
+  return "";
+}
+
 std::vector<Route> read_routes(const Napi::CallbackInfo& info) {
   const auto fail = [&] {
     return Napi::RangeError::New(info.Env(),
@@ -134,44 +149,78 @@ std::vector<Route> read_routes(const Napi::CallbackInfo& info) {
 /// this.
 class Environment {
  public:
+  /// Something with threads of its own.
+  class Member {
+   public:
+    virtual void close() = 0;
+
+   protected:
+    ~Member() = default;
+  };
+
   static std::shared_ptr<Environment> of(Napi::Env env) {
     return *env.GetInstanceData<std::shared_ptr<Environment>>();
   }
-  void add(Dataplane* dataplane) { dataplanes_.insert(dataplane); }
-  void remove(Dataplane* dataplane) { dataplanes_.erase(dataplane); }
+  void add(Member* member) { members_.insert(member); }
+  void remove(Member* member) { members_.erase(member); }
   void close_all() {
-    for (Dataplane* dataplane : dataplanes_) dataplane->close();
+    for (Member* member : members_) member->close();
   }
 
  private:
-  std::set<Dataplane*> dataplanes_;
+  std::set<Member*> members_;
 };
 
-class DataplaneObject : public Napi::ObjectWrap<DataplaneObject> {
+class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environment::Member {
  public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Dataplane",
                        {InstanceAccessor<&DataplaneObject::tun_name>("tunName"),
                         InstanceAccessor<&DataplaneObject::multi_queue>("multiQueue"),
                         InstanceAccessor<&DataplaneObject::can_send_icmp>("canSendIcmp"),
+                        InstanceAccessor<&DataplaneObject::inherited>("inherited"),
                         InstanceMethod<&DataplaneObject::start>("start"),
                         InstanceMethod<&DataplaneObject::set_routes>("setRoutes"),
                         InstanceMethod<&DataplaneObject::stats>("stats"),
+                        InstanceMethod<&DataplaneObject::rebind>("rebind"),
+                        InstanceMethod<&DataplaneObject::reopen_device>("reopenDevice"),
+                        InstanceMethod<&DataplaneObject::restart>("restart"),
                         InstanceMethod<&DataplaneObject::close>("close")});
   }
 
   explicit DataplaneObject(const Napi::CallbackInfo& info)
       : ObjectWrap(info), environment_(Environment::of(info.Env())) {
-    const DataplaneOptions options = read_options(info);
-    core_ = guarded(info.Env(), [&] { return std::make_unique<Dataplane>(options); });
-    environment_->add(core_.get());
+    const Napi::Env env = info.Env();
+    options_ = read_options(info);
+    const auto object = info[0].As<Napi::Object>();
+    const Napi::Value control_socket = object.Get("controlSocket");
+    const uint32_t generation = number_field(object, "generation", UINT32_MAX);
+    if (control_socket.IsNull()) {
+      core_ = guarded(env, [&] { return std::make_unique<Dataplane>(options_); });
+    } else if (control_socket.IsString()) {
+      const std::string path = control_socket.As<Napi::String>().Utf8Value();
+      auto opened = guarded(env, [&] { return Succession::open(options_, path, generation); });
+      core_ = std::move(opened.dataplane);
+      succession_ = std::move(opened.succession);
+    } else {
+      throw Napi::TypeError::New(env, "controlSocket must be a string or null");
+    }
+    inherited_ = succession_ && succession_->standing() == Standing::parked;
+    environment_->add(this);
   }
 
   ~DataplaneObject() override {
-    if (core_) environment_->remove(core_.get());
+    if (!core_) return;
+    environment_->remove(this);
+    close();
   }
   DataplaneObject(const DataplaneObject&) = delete;
   DataplaneObject& operator=(const DataplaneObject&) = delete;
+
+  void close() override {
+    if (succession_) succession_->close();
+    core_->close();
+  }
 
  private:
   Napi::Value tun_name(const Napi::CallbackInfo& info) {
@@ -183,13 +232,43 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject> {
   Napi::Value can_send_icmp(const Napi::CallbackInfo& info) {
     return Napi::Boolean::New(info.Env(), core_->can_send_icmp());
   }
+  Napi::Value inherited(const Napi::CallbackInfo& info) {
+    return Napi::Boolean::New(info.Env(), inherited_);
+  }
   void start(const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&] { core_->start(); });
+    guarded(info.Env(), [&] {
+      if (!succession_) return core_->start();
+      succession_->start();
+      // The owner before may have been bound elsewhere.
+      if (inherited_) core_->rebind(options_.bind_address, options_.port);
+    });
   }
   void set_routes(const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&] { core_->set_routes(read_routes(info)); });
+    const std::vector<Route> routes = read_routes(info);
+    guarded(info.Env(), [&] {
+      if (succession_)
+        succession_->set_routes(routes);
+      else
+        core_->set_routes(routes);
+    });
   }
-  void close(const Napi::CallbackInfo& /*info*/) { core_->close(); }
+  void rebind(const Napi::CallbackInfo& info) {
+    const auto number = [&](size_t i, double most) {
+      const double value = info[i].IsNumber() ? info[i].As<Napi::Number>().DoubleValue() : -1;
+      if (!(value >= 0 && value <= most)) {
+        throw Napi::RangeError::New(info.Env(), "rebind takes an address and a port");
+      }
+      return static_cast<uint32_t>(value);
+    };
+    const uint32_t address = number(0, UINT32_MAX);
+    const auto port = static_cast<uint16_t>(number(1, UINT16_MAX));
+    guarded(info.Env(), [&] { core_->rebind(address, port); });
+  }
+  void reopen_device(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { core_->reopen_device(succession_ != nullptr); });
+  }
+  void restart(const Napi::CallbackInfo& /*info*/) { core_->restart(); }
+  void close(const Napi::CallbackInfo& /*info*/) { close(); }
 
   Napi::Value stats(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
@@ -200,6 +279,12 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject> {
     stats.Set("counters", counters);
     stats.Set("features", feature_names(env, core_->features()));
     stats.Set("routes", Napi::Number::New(env, static_cast<double>(core_->routes())));
+    stats.Set("restarts", Napi::Number::New(env, static_cast<double>(core_->restarts())));
+    const auto standing = succession_ ? succession_->standing() : Standing::owner;
+    stats.Set("standing", Napi::String::New(env, standing_name(standing)));
+    const std::string reason = succession_ ? succession_->reason() : "";
+    stats.Set("standingReason", reason.empty() ? env.Null() : Napi::String::New(env, reason));
+    stats.Set("stoodBy", Napi::Boolean::New(env, succession_ && succession_->stood_by()));
     const int failure = core_->failure();
     stats.Set("failure",
               failure == 0 ? env.Null() : Napi::String::New(env, std::strerror(failure)));
@@ -207,8 +292,19 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject> {
   }
 
   std::shared_ptr<Environment> environment_;
+  DataplaneOptions options_{};
   std::unique_ptr<Dataplane> core_;
+  std::unique_ptr<Succession> succession_;  // borrows the core
+  bool inherited_ = false;
 };
+
+Napi::Array to_buffers(Napi::Env env, const std::vector<Bytes>& messages) {
+  auto buffers = Napi::Array::New(env, messages.size());
+  for (uint32_t i = 0; i < messages.size(); i++) {
+    buffers[i] = Napi::Buffer<uint8_t>::Copy(env, messages[i].data(), messages[i].size());
+  }
+  return buffers;
+}
 
 class NetlinkObject : public Napi::ObjectWrap<NetlinkObject> {
  public:
@@ -233,15 +329,81 @@ class NetlinkObject : public Napi::ObjectWrap<NetlinkObject> {
     const auto answer = guarded(env, [&] {
       return core_->request({message.Data(), message.ElementLength()});
     });
-    auto messages = Napi::Array::New(env, answer.size());
-    for (uint32_t i = 0; i < answer.size(); i++) {
-      messages[i] = Napi::Buffer<uint8_t>::Copy(env, answer[i].data(), answer[i].size());
-    }
-    return messages;
+    return to_buffers(env, answer);
   }
   void close(const Napi::CallbackInfo& /*info*/) { core_->close(); }
 
   std::unique_ptr<NetlinkSocket> core_;
+};
+
+/// The waiting thread hands over nothing but the word that there is news, through a queue of one:
+/// as long as the event loop has not taken it, further words say nothing new.
+class NetlinkEventsObject : public Napi::ObjectWrap<NetlinkEventsObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "NetlinkEvents",
+                       {InstanceMethod<&NetlinkEventsObject::read>("read"),
+                        InstanceMethod<&NetlinkEventsObject::close>("close")});
+  }
+
+  explicit NetlinkEventsObject(const Napi::CallbackInfo& info)
+      : ObjectWrap(info), env_(info.Env()) {
+    const std::vector<uint32_t> groups = read_groups(info);
+    if (!info[1].IsFunction()) throw Napi::TypeError::New(env_, "readable must be a function");
+    readable_ = Napi::ThreadSafeFunction::New(env_, info[1].As<Napi::Function>(), "netlink", 1, 1);
+    readable_.Unref(env_);
+    try {
+      core_ = guarded(env_, [&] {
+        return std::make_unique<NetlinkEvents>(
+            groups, [readable = readable_] { readable.NonBlockingCall(); });
+      });
+    } catch (...) {
+      readable_.Abort();
+      throw;
+    }
+    // Registered after the function's own hook, hence run before it: the thread ends first.
+    napi_add_env_cleanup_hook(env_, &end_with_environment, this);
+  }
+
+  ~NetlinkEventsObject() override { end(); }
+  NetlinkEventsObject(const NetlinkEventsObject&) = delete;
+  NetlinkEventsObject& operator=(const NetlinkEventsObject&) = delete;
+
+ private:
+  static std::vector<uint32_t> read_groups(const Napi::CallbackInfo& info) {
+    if (!info[0].IsArray())
+      throw Napi::TypeError::New(info.Env(), "groups must be an array of numbers");
+    const auto numbers = info[0].As<Napi::Array>();
+    std::vector<uint32_t> groups;
+    for (uint32_t i = 0; i < numbers.Length(); i++) {
+      groups.push_back(numbers.Get(i).ToNumber().Uint32Value());
+    }
+    return groups;
+  }
+
+  Napi::Value read(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const NetlinkNews fetched = core_ ? guarded(env, [&] { return core_->read(); }) : NetlinkNews{};
+    auto news = Napi::Object::New(env);
+    news.Set("messages", to_buffers(env, fetched.messages));
+    news.Set("overrun", Napi::Boolean::New(env, fetched.overrun));
+    return news;
+  }
+
+  void close(const Napi::CallbackInfo& /*info*/) { end(); }
+
+  static void end_with_environment(void* self) { static_cast<NetlinkEventsObject*>(self)->end(); }
+
+  void end() {
+    if (!core_) return;
+    core_.reset();
+    readable_.Abort();
+    napi_remove_env_cleanup_hook(env_, &end_with_environment, this);
+  }
+
+  napi_env env_;
+  Napi::ThreadSafeFunction readable_;
+  std::unique_ptr<NetlinkEvents> core_;
 };
 
 Napi::Array counter_table(Napi::Env env) {
@@ -266,12 +428,24 @@ Napi::Value notify(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), sent);
 }
 
+Napi::Value find_owner_of(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string path = info[0].ToString().Utf8Value();
+  const Finding found = guarded(env, [&] { return find_owner(path); });
+  auto result = Napi::Object::New(env);
+  result.Set("alive", Napi::Boolean::New(env, found.alive));
+  result.Set("device", found.device.empty() ? env.Null() : Napi::String::New(env, found.device));
+  return result;
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto environment = std::make_shared<Environment>();
   env.SetInstanceData(new std::shared_ptr<Environment>(environment));
   env.AddCleanupHook([environment] { environment->close_all(); });
   exports.Set("Dataplane", DataplaneObject::define(env));
   exports.Set("NetlinkSocket", NetlinkObject::define(env));
+  exports.Set("findOwner", Napi::Function::New(env, find_owner_of, "findOwner"));
+  exports.Set("NetlinkEvents", NetlinkEventsObject::define(env));
   exports.Set("notify", Napi::Function::New(env, notify, "notify"));
   exports.Set("counters", counter_table(env));
   return exports;

@@ -1,32 +1,25 @@
 #include "dataplane.h"
 
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 
 namespace flannel {
 
-Dataplane::Dataplane(const DataplaneOptions& options, Syscalls& syscalls)
-    : syscalls_(syscalls), icmp_(open_icmp()), features_(options.features) {
-  // The socket before the device: a port that is taken should not make a device come and go.
-  std::vector<Queue> queues = open_sockets(options);
-  TunDevice device = open_tun(options.tun_name, options.queues, options.features);
-  virtio_ = options.features.has(Feature::tso) || options.features.has(Feature::uso);
-  for (size_t i = 0; i < queues.size(); i++) queues[i].tun = std::move(device.queues[i]);
-  tun_name_ = std::move(device.name);
-  multi_queue_ = device.multi_queue;
-  probe(options, queues, device.features);
-  build_lanes(options, std::move(queues));
-  build_workers(options.split_threads);
-}
+namespace {
 
-Dataplane::Dataplane(const DataplaneOptions& options, std::vector<Queue> queues, Syscalls& syscalls)
-    : syscalls_(syscalls), tun_name_(options.tun_name), features_(options.features) {
-  probe(options, queues, {});
-  build_lanes(options, std::move(queues));
-  build_workers(options.split_threads);
-}
+/// How long the workers may take to park when nothing waits for them but a change of their own.
+constexpr std::chrono::milliseconds kParking{2000};
+constexpr std::chrono::milliseconds kLastWords{50};
+/// Turns in which the sockets that are about to be closed are emptied.
+constexpr int kMostDrainTurns = 1000;
 
 /// A socket for each queue, and where more source ports are wanted, those to send from.
-std::vector<Queue> Dataplane::open_sockets(const DataplaneOptions& options) {
+std::vector<Queue> open_sockets(const DataplaneOptions& options) {
   const bool several = options.queues > 1;
   // A port that is to be shared would be shared with another daemon, too. A socket that does not
   // share is refused then; where it is not, it has done its work and is closed again.
@@ -42,26 +35,104 @@ std::vector<Queue> Dataplane::open_sockets(const DataplaneOptions& options) {
   return queues;
 }
 
-/// Turns the wanted features on, and keeps those that every queue has.
-void Dataplane::probe(const DataplaneOptions& options, const std::vector<Queue>& queues,
-                      FeatureSet tun_features) {
-  std::string missing;
-  for (const Queue& queue : queues) {
-    // The sockets that only send are of one kind with it.
-    FeatureSet socket_features = enable_udp_offloads(queue.udp.get(), options.features);
-    if (!has_batch_calls(queue.udp.get(), syscalls_)) socket_features.remove(Feature::batch);
-    for (const FeatureInfo& info : kFeatures) {
-      const bool of_tun = info.feature == Feature::tso || info.feature == Feature::uso;
-      const FeatureSet has = of_tun ? tun_features : socket_features;
-      if (!features_.has(info.feature) || has.has(info.feature)) continue;
-      features_.remove(info.feature);
-      missing.append(missing.empty() ? "" : ",").append(info.name);
-    }
-  }
-  if (options.required && !missing.empty()) throw SystemError(ENOTSUP, "features " + missing);
+bool is_of_tun(Feature feature) noexcept {
+  return feature == Feature::tso || feature == Feature::uso;
 }
 
-void Dataplane::build_lanes(const DataplaneOptions& options, std::vector<Queue> queues) {
+/// The features of the device and the sockets are taken as they are: what waits in them is of that
+/// shape. Only what concerns the calls of this process is its own choice.
+FeatureSet features_over(const DataplaneOptions& options, const Inheritance& inheritance,
+                         Syscalls& syscalls) {
+  FeatureSet features = inheritance.features;
+  for (const Feature own : {Feature::batch, Feature::gso}) {
+    features.remove(own);
+    if (options.features.has(own)) features.add(own);
+  }
+  if (!has_batch_calls(inheritance.queues.front().udp.get(), syscalls)) {
+    features.remove(Feature::batch);
+  }
+  return features;
+}
+
+/// Puts the file behind `replacement` in the place of the one behind `fd`, whose number stays.
+void replace(const UniqueFd& fd, const UniqueFd& replacement) noexcept {
+  // Fails only for descriptors that are none.
+  [[maybe_unused]] const int result = ::dup3(replacement.get(), fd.get(), O_CLOEXEC);
+}
+
+}  // namespace
+
+Dataplane::Dataplane(const DataplaneOptions& options, Syscalls& syscalls)
+    : options_(options), syscalls_(syscalls), icmp_(open_icmp()), features_(options.features) {
+  // The socket before the device: a port that is taken should not make a device come and go.
+  std::vector<Queue> queues = open_sockets(options);
+  virtio_ = options.features.has(Feature::tso) || options.features.has(Feature::uso);
+  TunDevice device = open_tun(options.tun_name, options.queues, virtio_, options.features);
+  for (size_t i = 0; i < queues.size(); i++) queues[i].tun = std::move(device.queues[i]);
+  tun_name_ = std::move(device.name);
+  multi_queue_ = device.multi_queue;
+  probe(queues, device.features);
+  build_lanes(std::move(queues));
+  build_workers();
+}
+
+Dataplane::Dataplane(const DataplaneOptions& options, std::vector<Queue> queues, Syscalls& syscalls)
+    : options_(options),
+      syscalls_(syscalls),
+      tun_name_(options.tun_name),
+      features_(options.features) {
+  probe(queues, {});
+  build_lanes(std::move(queues));
+  build_workers();
+}
+
+Dataplane::Dataplane(const DataplaneOptions& options, Inheritance inheritance, Syscalls& syscalls)
+    : options_(options),
+      syscalls_(syscalls),
+      tun_name_(inheritance.tun_name),
+      multi_queue_(inheritance.multi_queue),
+      virtio_(inheritance.virtio),
+      icmp_(open_icmp()),
+      features_(features_over(options, inheritance, syscalls)) {
+  FeatureSet missing = options.features;
+  for (const FeatureInfo& info : kFeatures) {
+    if (features_.has(info.feature)) missing.remove(info.feature);
+  }
+  require(missing, "inherited features ");
+  options_.bind_address = inheritance.bind_address;
+  options_.port = inheritance.port;
+  options_.queues = inheritance.queues.size();
+  build_lanes(std::move(inheritance.queues));
+  build_workers();
+}
+
+/// Turns the wanted features on, and keeps those that every queue has.
+void Dataplane::probe(const std::vector<Queue>& queues, FeatureSet tun_features) {
+  FeatureSet missing;
+  for (const Queue& queue : queues) {
+    // The sockets that only send are of one kind with it.
+    FeatureSet socket_features = enable_udp_offloads(queue.udp.get(), options_.features);
+    if (!has_batch_calls(queue.udp.get(), syscalls_)) socket_features.remove(Feature::batch);
+    for (const FeatureInfo& info : kFeatures) {
+      const FeatureSet has = is_of_tun(info.feature) ? tun_features : socket_features;
+      if (!features_.has(info.feature) || has.has(info.feature)) continue;
+      features_.remove(info.feature);
+      missing.add(info.feature);
+    }
+  }
+  require(missing, "features ");
+}
+
+void Dataplane::require(FeatureSet missing, const char* of) const {
+  if (!options_.required || missing == FeatureSet{}) return;
+  std::string names;
+  for (const FeatureInfo& info : kFeatures) {
+    if (missing.has(info.feature)) names.append(names.empty() ? "" : ",").append(info.name);
+  }
+  throw SystemError(ENOTSUP, of + names);
+}
+
+void Dataplane::build_lanes(std::vector<Queue> queues) {
   const size_t batch_size = features_.has(Feature::batch) ? kBatchSize : 1;
   fib_ = std::make_unique<Snapshot<Fib>>(Fib::build({}), queues.size() * 2);
   for (Queue& queue : queues) {
@@ -75,19 +146,20 @@ void Dataplane::build_lanes(const DataplaneOptions& options, std::vector<Queue> 
       senders.emplace_back(sender.get(), features_, syscalls_);
     }
     if (senders.empty()) senders.push_back(udp);
-    lane.encap =
-        std::make_unique<Encap>(tun, senders, fib_->reader(reader), icmp_.get(),
-                                options.tunnel_address, batch_size, lane.encap_counters, syscalls_);
-    lane.decap = std::make_unique<Decap>(udp, tun, fib_->reader(reader + 1), options.tunnel_address,
-                                         batch_size, features_, lane.decap_counters);
+    lane.encap = std::make_unique<Encap>(tun, senders, fib_->reader(reader), icmp_.get(),
+                                         options_.tunnel_address, batch_size, lane.encap_counters,
+                                         syscalls_);
+    lane.decap =
+        std::make_unique<Decap>(udp, tun, fib_->reader(reader + 1), options_.tunnel_address,
+                                batch_size, features_, lane.decap_counters);
   }
 }
 
-void Dataplane::build_workers(bool split_threads) {
+void Dataplane::build_workers() {
   for (size_t i = 0; i < lanes_.size(); i++) {
     Lane& lane = *lanes_[i];
     const std::string suffix = "-" + std::to_string(i);
-    if (split_threads) {
+    if (options_.split_threads) {
       workers_.push_back(std::make_unique<Worker>("encap" + suffix, lane.encap.get(), nullptr));
       workers_.push_back(std::make_unique<Worker>("decap" + suffix, nullptr, lane.decap.get()));
     } else {
@@ -106,6 +178,96 @@ void Dataplane::start() {
     throw;
   }
   state_ = State::started;
+}
+
+bool Dataplane::park(Deadline deadline) noexcept {
+  if (!parking_.try_acquire_until(deadline)) return false;
+  for (auto& worker : workers_) worker->request_park();
+  for (auto& worker : workers_) {
+    if (worker->parked(deadline)) continue;
+    resume();
+    return false;
+  }
+  return true;
+}
+
+void Dataplane::resume() noexcept {
+  for (auto& worker : workers_) worker->resume();
+  parking_.release();
+}
+
+bool Dataplane::has_waiting() const noexcept {
+  return std::ranges::any_of(lanes_, [](const auto& lane) {
+    std::array<pollfd, 2> polled{pollfd{lane->queue.tun.get(), POLLIN, 0},
+                                 pollfd{lane->queue.udp.get(), POLLIN, 0}};
+    return ::poll(polled.data(), polled.size(), 0) > 0;
+  });
+}
+
+void Dataplane::restart() noexcept {
+  if (!park(std::chrono::steady_clock::now() + kParking)) return;
+  restarts_++;
+  resume();
+}
+
+void Dataplane::rebind(uint32_t address, uint16_t port) {
+  DataplaneOptions options = options_;
+  if (options.bind_address == address && options.port == port) return;
+  options.bind_address = address;
+  options.port = port;
+  options.features = features_.get();
+  const std::vector<Queue> sockets = open_sockets(options);
+  for (const Queue& queue : sockets) enable_udp_offloads(queue.udp.get(), options.features);
+  if (!park(std::chrono::steady_clock::now() + kParking)) throw SystemError(EBUSY, "rebind");
+  for (size_t i = 0; i < lanes_.size(); i++) {
+    Lane& lane = *lanes_[i];
+    for (int turns = 0; turns < kMostDrainTurns && lane.decap->turn() == Turn::more;) turns++;
+    replace(lane.queue.udp, sockets[i].udp);
+    for (size_t port_index = 0; port_index < lane.queue.senders.size(); port_index++) {
+      replace(lane.queue.senders[port_index], sockets[i].senders[port_index]);
+    }
+  }
+  {
+    const std::lock_guard lock(address_);
+    options_.bind_address = address;
+    options_.port = port;
+  }
+  resume();
+}
+
+void Dataplane::reopen_device(bool persistent) {
+  const TunDevice device = open_tun(tun_name_, lanes_.size(), virtio_, features_.get());
+  if (!park(std::chrono::steady_clock::now() + kParking)) throw SystemError(EBUSY, "reopen");
+  for (size_t i = 0; i < lanes_.size(); i++) replace(lanes_[i]->queue.tun, device.queues[i]);
+  for (const Feature feature : {Feature::tso, Feature::uso}) {
+    if (!device.features.has(feature)) features_.remove(feature);
+  }
+  if (persistent) set_persistent(true);
+  restarts_++;
+  resume();
+}
+
+Estate Dataplane::estate() const {
+  const std::lock_guard lock(address_);
+  Estate estate{multi_queue_,
+                virtio_,
+                features_.get(),
+                options_.bind_address,
+                options_.port,
+                options_.tunnel_address,
+                {}};
+  for (const auto& lane : lanes_) {
+    auto& queue = estate.queues.emplace_back();
+    queue.tun = lane->queue.tun.get();
+    queue.udp = lane->queue.udp.get();
+    for (const UniqueFd& sender : lane->queue.senders) queue.senders.push_back(sender.get());
+  }
+  return estate;
+}
+
+void Dataplane::set_persistent(bool persistent) noexcept {
+  // It is the device's, not a queue's.
+  if (!lanes_.empty()) flannel::set_persistent(lanes_.front()->queue.tun.get(), persistent);
 }
 
 void Dataplane::set_routes(std::span<const Route> routes) {
@@ -136,8 +298,11 @@ int Dataplane::failure() const noexcept {
 
 void Dataplane::close() noexcept {
   if (state_ == State::closed) return;
-  state_ = State::closed;
   // Not left to the destructor: a garbage collector may take its time. Only the counters stay.
+  if (state_.exchange(State::closed) == State::started) {
+    // What has been read goes out first, if it can.
+    static_cast<void>(park(std::chrono::steady_clock::now() + kLastWords));
+  }
   workers_.clear();
   for (auto& lane : lanes_) {
     lane->encap->abandon();

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <memory>
+#include <mutex>
+#include <semaphore>
 #include <span>
 #include <string>
 #include <vector>
@@ -39,12 +42,44 @@ struct Queue {
   std::vector<UniqueFd> senders;  // with several source ports: by these leaves what udp receives
 };
 
+/// The queues of a dataplane as another process opened them, and how.
+struct Inheritance {
+  std::string tun_name;
+  bool multi_queue;
+  bool virtio;
+  FeatureSet features;  // of tso, uso and gro, what is on
+  uint32_t bind_address;
+  uint16_t port;
+  uint32_t tunnel_address;
+  std::vector<Queue> queues;
+};
+
+/// The queues as they are now, borrowed, for another process.
+struct Estate {
+  struct Borrowed {
+    int tun;
+    int udp;
+    std::vector<int> senders;
+  };
+  bool multi_queue;
+  bool virtio;
+  FeatureSet features;
+  uint32_t bind_address;
+  uint16_t port;
+  uint32_t tunnel_address;
+  std::vector<Borrowed> queues;
+};
+
 class Dataplane {
  public:
   /// Opens the device and the sockets. Throws SystemError and leaves nothing behind.
   explicit Dataplane(const DataplaneOptions& options, Syscalls& syscalls = kernel());
   /// Over descriptors that exist already; `options.queues` and the names in it are not used.
   Dataplane(const DataplaneOptions& options, std::vector<Queue> queues,
+            Syscalls& syscalls = kernel());
+  /// Over what another process has opened, which may still be at work on it: nothing is changed
+  /// about it. Throws SystemError.
+  Dataplane(const DataplaneOptions& options, Inheritance inheritance,
             Syscalls& syscalls = kernel());
   ~Dataplane() { close(); }
   Dataplane(const Dataplane&) = delete;
@@ -58,6 +93,31 @@ class Dataplane {
 
   /// Starts the threads, once. Throws SystemError, and then the dataplane is closed.
   void start();
+  [[nodiscard]] bool started() const noexcept { return state_ == State::started; }
+
+  /// Makes every worker forward what it has read and then keep off the descriptors, where whatever
+  /// arrives waits. False when one is not done by the deadline; then all go on as before.
+  bool park(Deadline deadline) noexcept;
+  /// The end of park(), also for a worker that had failed.
+  void resume() noexcept;
+  /// Whether packets wait in a queue, either way.
+  [[nodiscard]] bool has_waiting() const noexcept;
+  /// Starts what has failed again; counts it.
+  void restart() noexcept;
+  [[nodiscard]] uint64_t restarts() const noexcept { return restarts_.load(); }
+
+  /// Moves the sockets to another local address, under running workers: what waits in the old ones
+  /// is forwarded first. Throws SystemError, and then nothing has changed. Nothing to do where they
+  /// are bound so already.
+  void rebind(uint32_t address, uint16_t port);
+  /// Opens the device again, after somebody has deleted it, under its old name. It comes without
+  /// addresses, routes and MTU. Throws SystemError, and then nothing has changed.
+  void reopen_device(bool persistent);
+
+  /// What another process needs to go on with these queues.
+  [[nodiscard]] Estate estate() const;
+  /// Lets the device stay when no process holds it any more.
+  void set_persistent(bool persistent) noexcept;
   /// Replaces the forwarding table under the running workers. Throws std::invalid_argument.
   void set_routes(std::span<const Route> routes);
   [[nodiscard]] size_t routes() const noexcept;
@@ -79,16 +139,16 @@ class Dataplane {
     std::unique_ptr<Decap> decap;
   };
 
-  static std::vector<Queue> open_sockets(const DataplaneOptions& options);
-  void probe(const DataplaneOptions& options, const std::vector<Queue>& queues,
-             FeatureSet tun_features);
-  void build_lanes(const DataplaneOptions& options, std::vector<Queue> queues);
-  void build_workers(bool split_threads);
+  void probe(const std::vector<Queue>& queues, FeatureSet tun_features);
+  void require(FeatureSet missing, const char* of) const;
+  void build_lanes(std::vector<Queue> queues);
+  void build_workers();
 
   enum class State : uint8_t { opened, started, closed };
 
+  DataplaneOptions options_;
   Syscalls& syscalls_;
-  State state_ = State::opened;
+  std::atomic<State> state_ = State::opened;
   std::string tun_name_;
   bool multi_queue_ = false;
   bool virtio_ = false;
@@ -97,6 +157,9 @@ class Dataplane {
   std::unique_ptr<Snapshot<Fib>> fib_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<std::unique_ptr<Worker>> workers_;
+  std::binary_semaphore parking_{1};  // taken while the workers are parked
+  mutable std::mutex address_;        // of the address in options_, which changes under estate()
+  std::atomic<uint64_t> restarts_{0};
 };
 
 }  // namespace flannel

@@ -1,6 +1,6 @@
 // TUN -> UDP, in the order in which a packet meets it:
 //
-//   1. what the socket could not take last time goes first     (turn, flush, forward_batch)
+//   1. what the socket could not take last time goes first     (turn, finish)
 //   2. read a batch from the TUN queue                         (turn, TunQueue::read)
 //   3. check the header                                        (forward)
 //   4. longest-prefix match; none: net-unreachable             (forward)
@@ -59,7 +59,7 @@ Encap::Path& Encap::path_of(uint32_t flow) noexcept {
 Turn Encap::turn() noexcept {
   // While the socket is full, packets wait in the TUN queue. What that cannot hold the kernel
   // drops, and counts as the device's own.
-  if (!flush() || !forward_batch()) return Turn::blocked;
+  if (!finish()) return Turn::blocked;
 
   const uint64_t start = counters_.get(Counter::encap_packets_in);
   while (counters_.get(Counter::encap_packets_in) - start < kTurnBudget) {

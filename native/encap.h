@@ -26,6 +26,9 @@ class Encap {
 
   Turn turn() noexcept;
 
+  /// Forwards what was read, and reads nothing; false when the socket is full.
+  bool finish() noexcept { return flush() && forward_batch(); }
+
   /// The errno behind Turn::failed.
   [[nodiscard]] int failure() const noexcept { return failure_; }
   [[nodiscard]] int tun_fd() const noexcept { return tun_.fd(); }

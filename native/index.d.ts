@@ -1,6 +1,7 @@
 /**
  * The whole surface between the control plane and the native core. No property is optional (null stands for
- * "none") and there are no callbacks: native threads never call into JavaScript.
+ * "none"). The threads that move packets never call into JavaScript; the one callback there is, that of
+ * NetlinkEvents, is called by the event loop.
  *
  * Every call that asks the kernel for something throws a NativeError when the kernel refuses.
  * IPv4 addresses are unsigned 32-bit numbers in host order (10.0.0.1 = 0x0a000001).
@@ -49,6 +50,14 @@ export interface DataplaneOptions {
   readonly sendBuffer: number;
   /** Source address of the ICMP errors: the address of the TUN device. */
   readonly tunnelAddress: number;
+  /**
+   * A unix socket by which the dataplane passes from process to process; null: it lives and dies with this one.
+   * Where a process listens there already, its device and sockets are taken over by start(). The device stays
+   * when this process is killed, and goes at close().
+   */
+  readonly controlSocket: string | null;
+  /** An owner refuses a successor of a lower one. 32 bits. */
+  readonly generation: number;
 }
 
 /** One row of counters.def. */
@@ -68,6 +77,17 @@ export interface Stats {
   readonly routes: number;
   /** Why a dataplane thread stopped working, or null while all of them run. */
   readonly failure: string | null;
+  /** How often threads were started again, after a failure or over a new device. */
+  readonly restarts: number;
+  /**
+   * `owner`: forwards; `parked`: another process has just taken over, or has yet to be taken over from; `handed
+   * over`: another process forwards, for good; `deposed`: the predecessor has taken the dataplane back.
+   */
+  readonly standing: 'owner' | 'parked' | 'handed over' | 'deposed';
+  /** Why it is `deposed`, or why the last attempt to hand over failed; null for neither. */
+  readonly standingReason: string | null;
+  /** Whether a process stands by that would forward in this one's place at once. */
+  readonly stoodBy: boolean;
 }
 
 export declare class Dataplane {
@@ -79,7 +99,12 @@ export declare class Dataplane {
   readonly multiQueue: boolean;
   /** False where raw sockets are refused: errors towards this host are then counted instead of sent. */
   readonly canSendIcmp: boolean;
-  /** Starts the threads, once. When it throws, the dataplane is closed. */
+  /** Whether device and sockets come from another process, which forwards until start(). */
+  readonly inherited: boolean;
+  /**
+   * Starts the threads, once; takes over from the process that forwards, which takes milliseconds. When it throws,
+   * that process goes on, and this dataplane is to be closed. The routes should be set before.
+   */
   start(): void;
   /**
    * Replaces the whole forwarding table: four words a route (network, prefix length, next hop's address, next
@@ -88,6 +113,12 @@ export declare class Dataplane {
    */
   setRoutes(routes: Uint32Array): void;
   stats(): Stats;
+  /** Moves the sockets to another local address. When it throws, they stay where they are. */
+  rebind(address: number, port: number): void;
+  /** Opens the device anew, under its name, after somebody has deleted it; without addresses, routes and MTU. */
+  reopenDevice(): void;
+  /** Starts threads that have failed again. */
+  restart(): void;
   /** Stops the threads and closes every descriptor; the device goes with the last of them. Idempotent. */
   close(): void;
 }
@@ -102,6 +133,36 @@ export declare class NetlinkSocket {
   request(message: Uint8Array): Uint8Array[];
   close(): void;
 }
+
+/** What the kernel has announced since it was last asked. */
+export interface NetlinkNews {
+  /** Headers included. */
+  readonly messages: readonly Uint8Array[];
+  /** There was more, which is lost: whoever needs to know has to ask for everything anew. */
+  readonly overrun: boolean;
+}
+
+/** A subscription to what the kernel announces. It does not keep the event loop alive. */
+export declare class NetlinkEvents {
+  /**
+   * Subscribes to the RTNLGRP_* of linux/rtnetlink.h. The event loop calls `readable` whenever there is news that
+   * read() has not fetched, several announcements together; never after close().
+   */
+  constructor(groups: readonly number[], readable: () => void);
+  /** Everything that waits; never blocks. Nothing once closed. */
+  read(): NetlinkNews;
+  /** Idempotent. */
+  close(): void;
+}
+
+/**
+ * Whether a process owns the dataplane of `controlSocket`, or stands by for it, and the name of the device; null when
+ * none is known.
+ */
+export declare function findOwner(controlSocket: string): {
+  readonly alive: boolean;
+  readonly device: string | null;
+};
 
 /** Sends `state` to the service manager (sd_notify(3)); false when NOTIFY_SOCKET names none. */
 export declare function notify(state: string): boolean;

@@ -8,16 +8,19 @@
       "fib.cc",
       "gro.cc",
       "gso.cc",
+      "handover.cc",
       "icmp.cc",
       "netlink.cc",
       "notify.cc",
       "send_batch.cc",
+      "succession.cc",
       "syscalls.cc",
       "tun.cc",
       "udp.cc",
       "worker.cc"
     ],
     "addon_source_files": ["addon.cc"],
+    "standby_source_files": ["standby.cc"],
     "test_source_files": [
       "test/allocation_test.cc",
       "test/checksum_test.cc",
@@ -35,6 +38,7 @@
       "test/send_batch_test.cc",
       "test/send_matrix_test.cc",
       "test/snapshot_test.cc",
+      "test/succession_test.cc",
       "test/tiers_test.cc",
       "test/tun_matrix_test.cc",
       "test/udp_test.cc"

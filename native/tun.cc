@@ -27,7 +27,8 @@ UniqueFd open_queue() {
   return fd;
 }
 
-/// TUNSETOFFLOAD with what is wanted, then with less; returns what the device took.
+/// TUNSETOFFLOAD with what is wanted, then with less; returns what the device took. Nothing wanted
+/// is asked for, too: a device that outlived its process has kept what that one asked for.
 FeatureSet enable_tun_offloads(int fd, FeatureSet wanted) noexcept {
   const bool tso = wanted.has(Feature::tso);
   const bool uso = wanted.has(Feature::uso);
@@ -37,15 +38,17 @@ FeatureSet enable_tun_offloads(int fd, FeatureSet wanted) noexcept {
     if (tso) has.add(Feature::tso);
   } else if (tso && ::ioctl(fd, TUNSETOFFLOAD, kTso) == 0) {
     has.add(Feature::tso);
+  } else {
+    ::ioctl(fd, TUNSETOFFLOAD, 0U);
   }
   return has;
 }
 
 }  // namespace
 
-TunDevice open_tun(const std::string& name_template, size_t queues, FeatureSet wanted) {
+TunDevice open_tun(const std::string& name_template, size_t queues, bool virtio,
+                   FeatureSet wanted) {
   TunDevice device{name_template, false, {}, {}};
-  const bool virtio = wanted.has(Feature::tso) || wanted.has(Feature::uso);
   unsigned features = 0;
   for (size_t i = 0; i < queues; i++) {
     UniqueFd fd = open_queue();
@@ -64,10 +67,29 @@ TunDevice open_tun(const std::string& name_template, size_t queues, FeatureSet w
     if (::ioctl(fd.get(), TUNSETIFF, &request) < 0) throw SystemError(errno, "TUNSETIFF");
     device.name = request.ifr_name;  // the next queue joins the device by its full name
     // The offloads are the device's, not a queue's.
-    if (virtio && i == 0) device.features = enable_tun_offloads(fd.get(), wanted);
+    if (i == 0) device.features = enable_tun_offloads(fd.get(), wanted);
     device.queues.push_back(std::move(fd));
   }
   return device;
+}
+
+void set_persistent(int fd, bool persistent) noexcept {
+  // Without it, the device goes with its process: as it always did.
+  [[maybe_unused]] const int result = ::ioctl(fd, TUNSETPERSIST, persistent ? 1UL : 0UL);
+}
+
+TunFacts inspect_tun(int fd) {
+  ifreq request{};
+  if (::ioctl(fd, TUNGETIFF, &request) < 0) throw SystemError(errno, "TUNGETIFF");
+  const auto flags = static_cast<unsigned short>(request.ifr_flags);
+  if ((flags & IFF_TUN) == 0 || (flags & IFF_NO_PI) == 0) throw SystemError(EINVAL, "TUNGETIFF");
+  const bool virtio = (flags & IFF_VNET_HDR) != 0;
+  int header = 0;
+  if (virtio && ::ioctl(fd, TUNGETVNETHDRSZ, &header) < 0)
+    throw SystemError(errno, "TUNGETVNETHDRSZ");
+  if (virtio && header != static_cast<int>(sizeof(VirtioHeader)))
+    throw SystemError(EINVAL, "TUNGETVNETHDRSZ");
+  return {request.ifr_name, (flags & IFF_MULTI_QUEUE) != 0, virtio};
 }
 
 ReadResult TunQueue::read(PacketPool& pool, std::vector<TunPacket>& packets) noexcept {

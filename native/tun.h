@@ -18,12 +18,27 @@ struct TunDevice {
   std::vector<UniqueFd> queues;
 };
 
-/// Opens /dev/net/tun (linux/if_tun.h) once per queue: layer 3, no packet information header, not
-/// persistent. IFF_MULTI_QUEUE is set wherever the kernel knows it, since a device cannot become
-/// multi-queue later; with tso or uso among the `wanted`, IFF_VNET_HDR is set and the offloads are
-/// asked for. Throws SystemError, ENOTSUP when several queues are wanted and the kernel has only
-/// one.
-TunDevice open_tun(const std::string& name_template, size_t queues, FeatureSet wanted);
+/// Opens /dev/net/tun (linux/if_tun.h) once per queue: layer 3, no packet information header, with
+/// virtio headers (IFF_VNET_HDR) where `virtio` says so, which the offloads need. IFF_MULTI_QUEUE
+/// is set wherever the kernel knows it, since a device cannot become multi-queue later. A device
+/// that has outlived its process is taken up by its name. Throws SystemError, ENOTSUP when several
+/// queues are wanted and the kernel has only one.
+TunDevice open_tun(const std::string& name_template, size_t queues, bool virtio, FeatureSet wanted);
+
+/// Whether the device stays when no process holds it (TUNSETPERSIST). Packets sent into it then are
+/// dropped, but its addresses and routes stay.
+void set_persistent(int fd, bool persistent) noexcept;
+
+/// What is known of a queue that another process opened.
+struct TunFacts {
+  std::string name;
+  bool multi_queue;
+  bool virtio;  // packets are preceded by a VirtioHeader
+};
+
+/// Throws SystemError, also for a descriptor that is no queue of a TUN device, or one whose packets
+/// look otherwise than those of open_tun().
+TunFacts inspect_tun(int fd);
 
 /// A packet as the kernel handed it over: with a virtio header, it may be a super-packet.
 struct TunPacket {

@@ -8,6 +8,11 @@
 #include <csignal>
 
 namespace flannel {
+namespace {
+
+constexpr std::chrono::milliseconds kPollPause{10};
+
+}  // namespace
 
 Worker::Worker(std::string name, Encap* encap, Decap* decap)
     : name_(std::move(name)),
@@ -16,8 +21,8 @@ Worker::Worker(std::string name, Encap* encap, Decap* decap)
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (!wake_.valid()) throw SystemError(errno, "eventfd");
   polled_[0] = {.fd = wake_.get(), .events = POLLIN, .revents = 0};
-  tun_ = {.fd = encap != nullptr ? encap->tun_fd() : -1, .events = POLLIN, .revents = 0};
-  udp_ = {.fd = decap != nullptr ? decap->udp_fd() : -1, .events = POLLIN, .revents = 0};
+  tun_ = {.fd = -1, .events = POLLIN, .revents = 0};
+  udp_ = {.fd = -1, .events = POLLIN, .revents = 0};
   full_ = {.fd = -1, .events = POLLOUT, .revents = 0};
 }
 
@@ -47,18 +52,48 @@ int Worker::try_start() noexcept {
 
 void Worker::stop() noexcept {
   if (!thread_.joinable()) return;
-  stopping_.store(true);
-  const uint64_t one = 1;
-  // An eventfd refuses a write only when its counter is about to overflow.
-  [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
+  order(Order::stop);
   thread_.join();
 }
 
+void Worker::order(Order order) noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    order_.store(order);
+  }
+  changed_.notify_all();
+  const uint64_t one = 1;
+  // An eventfd refuses a write only when its counter is about to overflow.
+  [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
+}
+
+bool Worker::parked(Deadline deadline) noexcept {
+  if (!thread_.joinable()) return true;
+  std::unique_lock lock(mutex_);
+  return changed_.wait_until(lock, deadline, [this] { return parked_; });
+}
+
 void Worker::run() noexcept {
-  while (!stopping_.load()) {
+  arm();
+  for (;;) {
+    const Order order = order_.load();
+    if (order == Order::stop) return;
+    if (order == Order::park && settle()) {
+      wait_for_order();
+      arm();
+      continue;
+    }
     if (::poll(polled_.data(), polled_.size(), -1) < 0) {
       if (errno == EINTR) continue;
-      return fail(errno);
+      // For want of memory, since the rest of it is right. Whoever sees the failure may restart.
+      fail(errno);
+      std::this_thread::sleep_for(kPollPause);
+      continue;
+    }
+    if (polled_[0].revents != 0) {
+      uint64_t orders = 0;
+      [[maybe_unused]] const ssize_t n = ::read(wake_.get(), &orders, sizeof orders);
+      continue;  // what else is ready is so at the next poll, too
     }
     // Before the turns, which change what is asked.
     const bool encap_ready = (tun_.revents | full_.revents) != 0;
@@ -66,6 +101,32 @@ void Worker::run() noexcept {
     if (encap_ready) encap_turn();
     if (decap_ready) decap_turn();
   }
+}
+
+/// Asks for everything, as at the start.
+void Worker::arm() noexcept {
+  failure_.store(0, std::memory_order_relaxed);
+  tun_.fd = encap_ != nullptr ? encap_->tun_fd() : -1;
+  udp_.fd = decap_ != nullptr ? decap_->udp_fd() : -1;
+  full_.fd = -1;
+}
+
+/// Forwards what was read. False when the socket has no room for it: then the next poll waits for
+/// that, and for nothing new.
+bool Worker::settle() noexcept {
+  tun_.fd = -1;
+  if (encap_ == nullptr || encap_->finish()) return true;
+  full_.fd = encap_->blocked_fd();
+  return false;
+}
+
+/// Parked, until there is an order to do something else.
+void Worker::wait_for_order() noexcept {
+  std::unique_lock lock(mutex_);
+  parked_ = true;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return order_.load() != Order::park; });
+  parked_ = false;
 }
 
 void Worker::encap_turn() noexcept {

@@ -6,15 +6,16 @@ import { notifyServiceManager } from './dataplane.js';
 import { FlannelError, messageOf } from './errors.js';
 import type { Options } from './flags.js';
 import { renewMarginMs } from './flags.js';
+import { followHost, HostFollower } from './host-follower.js';
 import { selectInterface } from './iface.js';
-import type { HostNetwork } from './iface.js';
 import { formatIp4 } from './ip.js';
 import { LeaseKeeper } from './lease/keeper.js';
 import type { OwnLease } from './lease/lease.js';
 import { formatSubnetKey } from './lease/subnet-key.js';
 import { LeaseTracker } from './lease/tracker.js';
 import { log } from './log.js';
-import { Rtnetlink } from './netlink/rtnetlink.js';
+import { NetworkMonitor } from './netlink/monitor.js';
+import { readHostNetwork } from './netlink/rtnetlink.js';
 import { sleep } from './retry.js';
 import type { SubnetManager } from './subnet/manager.js';
 import { createSubnetManager } from './subnet/stores.js';
@@ -57,17 +58,26 @@ async function serve(
   );
   if (lease === null) return;
   const network = backend.open(lease);
+  const monitor = new NetworkMonitor(config.network);
   try {
-    await announce(options, config, lease, network);
+    if (await writeSubnets(options, config, lease, network)) log.info('flannel is ready');
     const keeper = new LeaseKeeper(manager, lease, renewMargin);
+    let { mtu } = network;
+    const follower = new HostFollower(options, external, network, async () => {
+      keeper.announce(network.attrs);
+      if (network.mtu !== mtu) await writeSubnets(options, config, lease, network);
+      ({ mtu } = network);
+    });
     log.info('Running backend.');
     notifyServiceManager('READY=1');
     await untilOneEnds(signal, (ended) => [
       network.run(ended),
+      followHost(monitor, follower, ended),
       followLeases(manager, lease, network, keeper, ended),
       keeper.run(ended),
     ]);
   } finally {
+    monitor.close();
     network.close();
   }
 }
@@ -93,28 +103,23 @@ async function untilItWorks<T>(
   }
 }
 
-function readHostNetwork(): HostNetwork {
-  const netlink = new Rtnetlink();
-  try {
-    return { links: netlink.links(), addresses: netlink.addresses(), routes: netlink.routes() };
-  } finally {
-    netlink.close();
-  }
-}
-
-/** Tells this host's container runtimes about the subnet. They can wait for it, so a failure ends nothing. */
-async function announce(
+/**
+ * Tells this host's container runtimes about the subnet. They can wait for it, so a failure, which gives false, ends
+ * nothing.
+ */
+async function writeSubnets(
   options: Options,
   { network }: NetworkConfig,
   { subnet }: OwnLease,
   { mtu }: BackendNetwork,
-): Promise<void> {
+): Promise<boolean> {
   try {
     await writeSubnetFile(options.subnetFile, { network, subnet: subnet.v4, mtu, ipMasq: options.ipMasq });
     log.info(`Wrote subnet file to ${options.subnetFile}`);
-    log.info('flannel is ready');
+    return true;
   } catch (error) {
     log.warning(`Failed to write subnet file ${options.subnetFile}: ${messageOf(error)}`);
+    return false;
   }
 }
 
@@ -128,15 +133,17 @@ async function followLeases(
 ): Promise<void> {
   log.info('Watching for new subnet leases');
   const tracker = new LeaseTracker(formatSubnetKey(own.subnet));
+  let first = true; // an empty table is news, too
   for await (const events of manager.watchLeases(signal)) {
     const { added, changed, removed, own: ownChange } = tracker.apply(events);
     for (const { subnet, attrs } of [...added, ...changed]) {
       log.info(`Subnet added: ${subnet.v4.toString()} via ${formatIp4(attrs.publicIp)}`);
     }
     for (const { subnet } of removed) log.info(`Subnet removed: ${subnet.v4.toString()}`);
-    if (added.length + changed.length + removed.length > 0) network.setPeers(tracker.leases());
+    if (first || added.length + changed.length + removed.length > 0) network.setPeers(tracker.leases());
+    first = false;
     if (ownChange === null) continue;
-    if (ownChange.type === 'put' && ownChange.lease.attrs.publicIp === own.attrs.publicIp) continue;
+    if (ownChange.type === 'put' && keeper.owns(ownChange.lease.attrs)) continue;
     log.warning(
       ownChange.type === 'put'
         ? `the own lease ${formatSubnetKey(own.subnet)} was taken by ${formatIp4(ownChange.lease.attrs.publicIp)}`
@@ -147,7 +154,7 @@ async function followLeases(
 }
 
 /**
- * Runs tasks side by side until `signal` fires or one of them fails; then ends the others and waits for them.
+ * Runs tasks side by side until `signal` fires, one of them ends or one fails; then ends the others and waits for them.
  * @throws the first failure.
  */
 async function untilOneEnds(
@@ -158,7 +165,7 @@ async function untilOneEnds(
   const ended = AbortSignal.any([signal, end.signal]);
   const tasks = start(ended);
   try {
-    await Promise.all(tasks);
+    await Promise.race(tasks);
   } finally {
     end.abort();
     await Promise.allSettled(tasks);

@@ -28,7 +28,7 @@ export class Dataplane {
   private readonly core: Native.Dataplane;
 
   /** Opens device and sockets. @throws FlannelError with the remedy; nothing is left behind then. */
-  constructor(options: Native.DataplaneOptions) {
+  constructor(private readonly options: Native.DataplaneOptions) {
     this.core = explained(options, () => new native.Dataplane(options));
   }
 
@@ -42,9 +42,41 @@ export class Dataplane {
     return this.core.canSendIcmp;
   }
 
-  /** Starts the threads; once. */
+  /** Whether device and sockets come from another process, which forwards until start(). */
+  get inherited(): boolean {
+    return this.core.inherited;
+  }
+
+  /**
+   * Starts the threads, once. Where another process forwards, takes over from it; set the routes before.
+   * @throws FlannelError when it does not let go; it goes on, and this dataplane is to be closed.
+   */
   start(): void {
-    this.core.start();
+    explained(this.options, () => {
+      this.core.start();
+    });
+  }
+
+  /** Moves the sockets to another local address. @throws FlannelError, and then they stay where they are. */
+  rebind(address: Ip4, port: number): void {
+    explained({ ...this.options, bindAddress: address, port }, () => {
+      this.core.rebind(address, port);
+    });
+  }
+
+  /**
+   * Opens the device anew after somebody has deleted it; it comes without addresses, routes and MTU.
+   * @throws FlannelError
+   */
+  reopenDevice(): void {
+    explained({ ...this.options, tunName: this.tunName }, () => {
+      this.core.reopenDevice();
+    });
+  }
+
+  /** Starts threads that have failed again. */
+  restart(): void {
+    this.core.restart();
   }
 
   /** Replaces the whole forwarding table under running traffic. */
@@ -69,6 +101,22 @@ export class Dataplane {
 /** A NETLINK_ROUTE socket; see native/index.d.ts. */
 export function openNetlink(): Native.NetlinkSocket {
   return new native.NetlinkSocket();
+}
+
+/** A subscription to the kernel's announcements; see native/index.d.ts. */
+export function openNetlinkEvents(groups: readonly number[], readable: () => void): Native.NetlinkEvents {
+  return new native.NetlinkEvents(groups, readable);
+}
+
+/**
+ * Whether a process owns the dataplane of `controlSocket`, or stands by for it, and the name of the device; null when
+ * none is known.
+ */
+export function findOwner(controlSocket: string): {
+  readonly alive: boolean;
+  readonly device: string | null;
+} {
+  return native.findOwner(controlSocket);
 }
 
 /** Tells the service manager `state` (sd_notify(3)); false when none listens. */
@@ -133,7 +181,20 @@ function explain(options: Native.DataplaneOptions, error: Native.NativeError): s
       return `${formatIp4(options.bindAddress)} is not an address of this host: choose one with --iface`;
     case 'bind EACCES':
       return `no permission to bind UDP ${where}: run as root or set a Backend.Port of 1024 or above`;
+    case 'handover ETIMEDOUT':
+      return (
+        `another flanneld owns ${options.controlSocket ?? ''} and does not answer: end it (\`fuser\` on that file ` +
+        'and its .lock names it)'
+      );
     default:
+      if (error.syscall.startsWith('handover')) {
+        const reason = error.syscall.slice('handover: '.length) || error.message;
+        return `the flanneld that is running does not hand over: ${reason}; it goes on`;
+      }
+      if (code === 'ENOTSUP' && error.syscall.startsWith('inherited features ')) {
+        const features = error.syscall.slice('inherited features '.length).replaceAll(',', ', ');
+        return `the device of the flanneld that is running lacks ${features}, which --dataplane-tier asks for: end that one first`;
+      }
       if (code === 'ENOTSUP' && error.syscall.startsWith('features ')) {
         const features = error.syscall.slice('features '.length);
         return (

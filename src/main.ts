@@ -1,7 +1,8 @@
 #!/usr/bin/env node
-/** The command `flanneld`: the only file that ends the process. */
+/** The command `flanneld`, and `flanneld cleanup`: the only file that ends the process. */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
+import { cleanUp } from './cleanup.js';
 import { runDaemon } from './daemon.js';
 import { FlannelError, UsageError, messageOf } from './errors.js';
 import { describeOptions, parseFlags } from './flags.js';
@@ -13,12 +14,20 @@ process.exit(await main());
 /** The exit status: 0 after a clean end, 2 for a command line that cannot be used, 1 for everything else. */
 async function main(): Promise<number> {
   try {
-    const command = parseFlags(process.argv.slice(2), process.env, basename(process.argv[1] ?? 'flanneld'));
+    const [first, ...rest] = process.argv.slice(2);
+    const cleaning = first === 'cleanup';
+    const command = parseFlags(
+      cleaning ? rest : process.argv.slice(2),
+      process.env,
+      basename(process.argv[1] ?? 'flanneld'),
+    );
     if (command.kind === 'version') return print(`${packageVersion()}\n`);
     if (command.kind === 'help') return print(command.text);
     configureLog(command.options);
     for (const warning of command.warnings) log.warning(warning);
-    return await run(command.options);
+    if (cleaning) cleanUp(command.options);
+    else await run(command.options);
+    return 0;
   } catch (error) {
     if (!(error instanceof UsageError)) return fail(error);
     print(`flanneld: ${error.message}\n`);
@@ -26,12 +35,11 @@ async function main(): Promise<number> {
   }
 }
 
-async function run(options: Options): Promise<number> {
+async function run(options: Options): Promise<void> {
   log.info(`CLI flags config: ${describeOptions(options)}`);
   const signal = endSignal();
   await runDaemon(options, signal);
   log.info('Exiting cleanly...');
-  return 0;
 }
 
 /** Fires at the first SIGINT or SIGTERM; the second one ends the process at once. */

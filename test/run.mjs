@@ -45,6 +45,19 @@ function nodeTest(level, ...flags) {
   ];
 }
 
+/** The native tests for arm64, under qemu-user. Those that need a kernel of their own are left to the native level. */
+function arm64() {
+  const folder = 'build-arm64';
+  return inTurn(
+    ['cmake', ['-S', 'native', '-B', folder, '-DCMAKE_TOOLCHAIN_FILE=aarch64.cmake', '--log-level=WARNING']],
+    ['cmake', ['--build', folder, '--target', 'native_test', '-j', String(availableParallelism())]],
+    [
+      'qemu-aarch64-static',
+      [path.join(root, folder, 'native_test'), '--gtest_brief=1', '--gtest_filter=-SuccessionTest.*'],
+    ],
+  );
+}
+
 /** Builds the native tests in a folder of their own and runs them. */
 function native(folder, sanitize, env) {
   return inTurn(
@@ -61,6 +74,7 @@ const levels = {
   // The hosts of these share one lab, so one file at a time.
   netns: () =>
     run(process.execPath, ['dist/test/lib/in-lab.js', ...nodeTest('netns', '--test-concurrency=1')]),
+  arm64,
   sanitize: () =>
     native('build-asan', 'address,undefined', { UBSAN_OPTIONS: 'print_stacktrace=1' }) ||
     native('build-tsan', 'thread'),

@@ -25,6 +25,8 @@ need ping iputils-ping
 need unshare util-linux
 need setpriv util-linux
 need cmake cmake
+need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+need qemu-aarch64-static qemu-user-static
 need openssl openssl
 need clang-format clang-format
 need clang-tidy clang-tidy

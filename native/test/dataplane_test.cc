@@ -149,6 +149,51 @@ TEST_P(DataplaneTest, ChangesRoutesUnderTraffic) {
   EXPECT_EQ(a_.count(Counter::encap_no_route) + a_.count(Counter::encap_packets_out), kRounds);
 }
 
+TEST_P(DataplaneTest, ParkedItLeavesPacketsWhereTheyAre) {
+  constexpr int kRounds = 20;
+  constexpr int kPackets = 10;
+  const auto soon = [] { return std::chrono::steady_clock::now() + std::chrono::seconds(5); };
+  for (int round = 0; round < kRounds; round++) {
+    const uint64_t before = a_.count(Counter::encap_packets_in);
+    ASSERT_TRUE(a_.dataplane().park(soon()));
+    for (int i = 0; i < kPackets; i++) {
+      const auto number = static_cast<uint8_t>(i);
+      a_.inject(make_packet({.destination = ip(10, 244, 2, 2), .first_payload_byte = number}));
+    }
+    EXPECT_FALSE(a_.dataplane().park(std::chrono::steady_clock::now())) << "parked twice";
+    EXPECT_EQ(a_.count(Counter::encap_packets_in), before);
+    a_.dataplane().resume();
+    for (int i = 0; i < kPackets; i++) {
+      const auto number = static_cast<uint8_t>(i);
+      const PacketSpec expected{
+          .destination = ip(10, 244, 2, 2), .ttl = 62, .first_payload_byte = number};
+      ASSERT_EQ(b_.next(), make_packet(expected)) << i;
+    }
+  }
+}
+
+TEST_P(DataplaneTest, ParksUnderLoad) {
+  std::atomic<bool> flooding{true};
+  std::thread flood([&] {
+    const Bytes packet = make_packet({.destination = ip(10, 244, 2, 2), .payload = 1000});
+    while (flooding && a_.inject(packet)) {
+    }
+  });
+  std::thread sink([&] {
+    while (flooding) b_.next(10);
+  });
+  for (int round = 0; round < 200; round++) {
+    ASSERT_TRUE(a_.dataplane().park(std::chrono::steady_clock::now() + std::chrono::seconds(5)));
+    const auto parked = a_.dataplane().counters();
+    std::this_thread::yield();
+    EXPECT_EQ(a_.dataplane().counters(), parked);
+    a_.dataplane().resume();
+  }
+  flooding = false;
+  flood.join();
+  sink.join();
+}
+
 TEST_P(DataplaneTest, StopsUnderLoadAndAccountsForEveryPacket) {
   std::thread flood([&] {
     const Bytes packet = make_packet({.destination = ip(10, 244, 2, 2), .payload = 1000});

@@ -1,4 +1,5 @@
 import type { LeaseEvent } from '../subnet/manager.js';
+import { sameAttrs } from './lease.js';
 import type { Lease } from './lease.js';
 import { formatSubnetKey } from './subnet-key.js';
 
@@ -70,7 +71,7 @@ export class LeaseTracker {
       if (old === undefined) {
         if (now !== undefined) added.push(now);
       } else if (now === undefined) removed.push(old);
-      else if (!sameAttrs(old, now)) changed.push(now);
+      else if (!sameAttrs(old.attrs, now.attrs)) changed.push(now);
     }
     return { added, changed, removed };
   }
@@ -80,15 +81,5 @@ function ownChange(before: Lease | 'expected' | null, now: Lease | 'expected' | 
   const seen = before === 'expected' ? null : before;
   if (now === 'expected' || before === now) return null;
   if (now === null) return { type: 'deleted', lease: seen };
-  return seen !== null && sameAttrs(seen, now) ? null : { type: 'put', lease: now };
-}
-
-function sameAttrs(a: Lease, b: Lease): boolean {
-  return (
-    a.attrs.publicIp === b.attrs.publicIp &&
-    a.attrs.publicIpV6 === b.attrs.publicIpV6 &&
-    a.attrs.backendType === b.attrs.backendType &&
-    a.attrs.backendData === b.attrs.backendData &&
-    a.attrs.backendV6Data === b.attrs.backendV6Data
-  );
+  return seen !== null && sameAttrs(seen.attrs, now.attrs) ? null : { type: 'put', lease: now };
 }

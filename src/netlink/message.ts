@@ -83,45 +83,63 @@ export class HostView {
   }
 }
 
-/** One message of an answer, taken apart. */
-export class Message {
-  readonly type: number;
-  /** The family's header. */
-  readonly header: HostView;
-  private readonly attributes = new Map<number, Uint8Array>();
+/** Attributes by their type. Those that reach beyond the bytes are left out. */
+export class Attributes {
+  private readonly values = new Map<number, Uint8Array>();
 
-  /** Attributes that reach beyond the message are left out. */
-  constructor(bytes: Uint8Array, familyHeaderSize: number) {
+  constructor(bytes: Uint8Array, from = 0) {
     const view = new HostView(bytes);
-    this.type = view.u16(4);
-    this.header = new HostView(bytes.subarray(NLMSG_HEADER, NLMSG_HEADER + familyHeaderSize));
-    let at = padded(NLMSG_HEADER + familyHeaderSize);
+    let at = from;
     while (at + ATTRIBUTE_HEADER <= bytes.length) {
       const length = view.u16(at);
       if (length < ATTRIBUTE_HEADER || at + length > bytes.length) break;
-      this.attributes.set(view.u16(at + 2) & TYPE_MASK, bytes.subarray(at + ATTRIBUTE_HEADER, at + length));
+      this.values.set(view.u16(at + 2) & TYPE_MASK, bytes.subarray(at + ATTRIBUTE_HEADER, at + length));
       at += padded(length);
     }
   }
 
   has(type: number): boolean {
-    return this.attributes.has(type);
+    return this.values.has(type);
+  }
+
+  u8(type: number): number | undefined {
+    const bytes = this.values.get(type);
+    return bytes?.length === 1 ? bytes[0] : undefined;
   }
 
   u32(type: number): number | undefined {
-    const bytes = this.attributes.get(type);
+    const bytes = this.values.get(type);
     return bytes?.length === 4 ? new HostView(bytes).u32(0) : undefined;
   }
 
   ip4(type: number): number | undefined {
-    const bytes = this.attributes.get(type);
+    const bytes = this.values.get(type);
     if (bytes?.length !== 4) return undefined;
     return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, false);
   }
 
   /** A zero-terminated string. */
   text(type: number): string | undefined {
-    const bytes = this.attributes.get(type);
+    const bytes = this.values.get(type);
     return bytes && Buffer.from(bytes).toString('utf8').replace(/\0.*$/s, '');
+  }
+
+  /** The attributes inside another one. */
+  nested(type: number): Attributes | undefined {
+    const bytes = this.values.get(type);
+    return bytes && new Attributes(bytes);
+  }
+}
+
+/** One message of an answer, taken apart. */
+export class Message extends Attributes {
+  readonly type: number;
+  /** The family's header. */
+  readonly header: HostView;
+
+  constructor(bytes: Uint8Array, familyHeaderSize: number) {
+    super(bytes, padded(NLMSG_HEADER + familyHeaderSize));
+    this.type = new HostView(bytes).u16(4);
+    this.header = new HostView(bytes.subarray(NLMSG_HEADER, NLMSG_HEADER + familyHeaderSize));
   }
 }

@@ -44,6 +44,8 @@ function openDataplane(split: boolean): Dataplane {
     receiveBuffer: 0,
     sendBuffer: 0,
     tunnelAddress: TUNNEL.ip,
+    controlSocket: null,
+    generation: 0,
   });
   const netlink = new Rtnetlink();
   const link = netlink.links().find(({ name }) => name === dataplane.tunName);

@@ -1,0 +1,680 @@
+#include "succession.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+
+namespace flannel {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// While neither reads, packets wait in the queues, which hold some 200 ms of them at 10,000 a
+// second. So the two steps in which that is the case have to be short, and so has the silence after
+// which a successor is taken for dead.
+constexpr milliseconds kPark{200};
+constexpr milliseconds kTaken{100};
+constexpr milliseconds kSilence{50};
+/// Silence alone may only mean that the processors are busy: unless packets wait as well, and go on
+/// waiting for so many looks, the successor gets this long.
+constexpr milliseconds kLongSilence{500};
+constexpr int kLooks = 4;
+constexpr milliseconds kBeat{5};
+/// How long a successor is watched before the owner leaves.
+constexpr milliseconds kProbation{1000};
+constexpr milliseconds kBeatsFor{1500};
+
+constexpr milliseconds kAnswer{2000};      // to hello; of an owner that parks
+constexpr milliseconds kRetry{20};         // while an owner starts or ends
+constexpr milliseconds kPreparing{60000};  // from the offer until it is accepted
+constexpr size_t kDescriptorsAtOnce = 200;
+constexpr milliseconds kInform{100};  // between two tables for the process that stands by
+
+std::string lock_path(const std::string& control_socket) {
+  return control_socket + ".lock";
+}
+
+/// The lock's file, locked; invalid while somebody else has it.
+UniqueFd try_lock(const std::string& path) {
+  for (;;) {
+    UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!fd.valid()) throw SystemError(errno, "open the lock file " + path);
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) < 0) {
+      if (errno == EWOULDBLOCK) return {};
+      throw SystemError(errno, "lock " + path);
+    }
+    // The one who had it may have removed the file before it was locked here.
+    struct stat mine {};
+    struct stat there {};
+    if (::fstat(fd.get(), &mine) == 0 && ::stat(path.c_str(), &there) == 0 &&
+        mine.st_ino == there.st_ino && mine.st_dev == there.st_dev) {
+      return fd;
+    }
+  }
+}
+
+std::string read_device(int lock) {
+  std::array<char, 64> text{};
+  const ssize_t n = ::pread(lock, text.data(), text.size(), 0);
+  std::string name(text.data(), n > 0 ? static_cast<size_t>(n) : 0);
+  name.resize(std::min(name.find('\n'), name.size()));
+  return name;
+}
+
+void write_device(int lock, const std::string& name) noexcept {
+  const std::string line = name + "\n";
+  // Without it, only a restart after a crash finds its device no more.
+  [[maybe_unused]] const bool written =
+      ::ftruncate(lock, 0) == 0 && ::pwrite(lock, line.data(), line.size(), 0) > 0;
+}
+
+uint32_t to_bits(FeatureSet features) {
+  uint32_t bits = 0;
+  for (size_t i = 0; i < kFeatures.size(); i++) {
+    if (features.has(kFeatures[i].feature)) bits |= 1U << i;
+  }
+  return bits;
+}
+
+FeatureSet from_bits(uint32_t bits) {
+  FeatureSet features;
+  for (size_t i = 0; i < kFeatures.size(); i++) {
+    if ((bits >> i & 1U) != 0) features.add(kFeatures[i].feature);
+  }
+  return features;
+}
+
+/// Puts the descriptors that came after an offer in their places. Throws SystemError when they are
+/// not what the offer says.
+void unpack(const Message& offer, std::vector<UniqueFd> descriptors, Claim& claim) {
+  const size_t each = size_t{2} + offer.senders;
+  const size_t expected = 2 + (offer.stands_by != 0 ? 1 : 0) + offer.queues * each;
+  if (offer.queues == 0 || descriptors.size() != expected) throw SystemError(EPROTO, "offer");
+  size_t next = 0;
+  claim.lock = std::move(descriptors[next++]);
+  claim.listener = std::move(descriptors[next++]);
+  if (offer.stands_by != 0) claim.standby = Connection(std::move(descriptors[next++]));
+  const TunFacts tun = inspect_tun(descriptors[next].get());
+  if (tun.virtio != (offer.virtio != 0)) throw SystemError(EPROTO, "offer");
+  Inheritance inheritance{tun.name,
+                          tun.multi_queue,
+                          tun.virtio,
+                          from_bits(offer.features),
+                          offer.bind_address,
+                          static_cast<uint16_t>(offer.port),
+                          offer.tunnel_address,
+                          {}};
+  for (uint32_t i = 0; i < offer.queues; i++) {
+    Queue& queue = inheritance.queues.emplace_back();
+    queue.tun = std::move(descriptors[next++]);
+    queue.udp = std::move(descriptors[next++]);
+    for (uint32_t j = 0; j < offer.senders; j++) {
+      queue.senders.push_back(std::move(descriptors[next++]));
+    }
+  }
+  claim.inheritance = std::move(inheritance);
+}
+
+/// Says hello, and takes in the offer. Throws SystemError.
+void ask(Claim& claim, bool stands_by) {
+  const Deadline deadline = steady_clock::now() + kAnswer;
+  Message hello{.step = Step::hello, .generation = claim.generation, .stands_by = stands_by};
+  if (!claim.owner.send(hello)) throw SystemError(ECONNRESET, "handover");
+  Message offer;
+  std::vector<UniqueFd> descriptors;
+  switch (claim.owner.receive(offer, deadline, &descriptors)) {
+    case Connection::Received::closed:
+      throw SystemError(ECONNRESET, "handover");
+    case Connection::Received::nothing:
+      throw SystemError(ETIMEDOUT, "handover");
+    case Connection::Received::message:
+      break;
+  }
+  if (offer.step == Step::refuse) throw SystemError(EBUSY, "handover: " + offer.said());
+  if (offer.step != Step::offer || offer.version != Message::kVersion) {
+    throw SystemError(EPROTO, "handover");
+  }
+  Message more;
+  while (descriptors.size() < offer.descriptors) {
+    if (claim.owner.receive(more, deadline, &descriptors) != Connection::Received::message) {
+      throw SystemError(ETIMEDOUT, "handover");
+    }
+  }
+  unpack(offer, std::move(descriptors), claim);
+  claim.generation = std::max(claim.generation, offer.generation);
+}
+
+void remove_files(const std::string& control_socket) noexcept {
+  ::unlink(control_socket.c_str());
+  ::unlink(lock_path(control_socket).c_str());
+}
+
+/// Over the device that the last owner left, or where that cannot be had, over a new one.
+std::unique_ptr<Dataplane> open_anew(const DataplaneOptions& options, const std::string& device) {
+  if (!device.empty()) {
+    DataplaneOptions left = options;
+    left.tun_name = device;
+    try {
+      return std::make_unique<Dataplane>(left);
+    } catch (const SystemError& error) {
+      if (error.call() != "TUNSETIFF") throw;
+    }
+  }
+  return std::make_unique<Dataplane>(options);
+}
+
+}  // namespace
+
+Claim claim(const std::string& control_socket, uint32_t generation) {
+  const Deadline deadline = steady_clock::now() + kAnswer;
+  for (;;) {
+    Claim claim{.control_socket = control_socket, .generation = generation};
+    claim.lock = try_lock(lock_path(control_socket));
+    if (claim.lock.valid()) {
+      claim.device = read_device(claim.lock.get());
+      claim.listener = listen_at(control_socket);
+      return claim;
+    }
+    try {
+      claim.owner = Connection::to(control_socket);
+      ask(claim, false);
+      return claim;
+    } catch (const SystemError& error) {
+      // An owner that has just begun does not listen yet; one that ends does so no more.
+      const int code = error.code().value();
+      const bool passes = code == ECONNREFUSED || code == ENOENT || code == ECONNRESET;
+      if (!passes) throw;
+      if (steady_clock::now() >= deadline) throw SystemError(ETIMEDOUT, "handover");
+    }
+    std::this_thread::sleep_for(kRetry);
+  }
+}
+
+Claim claim_to_stand_by(const std::string& control_socket) {
+  Claim claim{.control_socket = control_socket};
+  claim.owner = Connection::to(control_socket);
+  ask(claim, true);
+  return claim;
+}
+
+Finding find_owner(const std::string& control_socket) {
+  const std::string path = lock_path(control_socket);
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.valid()) {
+    if (errno == ENOENT) return {};
+    throw SystemError(errno, "open the lock file " + path);
+  }
+  const bool alive = ::flock(fd.get(), LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+  return {alive, read_device(fd.get())};
+}
+
+Succession::Succession(Dataplane& dataplane, Claim claim, Role role)
+    : dataplane_(dataplane),
+      claim_(std::move(claim)),
+      role_(role),
+      standing_(claim_.owner.valid() ? Standing::parked : Standing::owner),
+      wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      standby_(std::move(claim_.standby)) {
+  if (!wake_.valid()) throw SystemError(errno, "eventfd");
+  stood_by_ = standby_.valid();
+}
+
+Succession::Opened Succession::open(const DataplaneOptions& options,
+                                    const std::string& control_socket, uint32_t generation) {
+  Claim found = claim(control_socket, generation);
+  Opened opened;
+  if (found.inheritance) {
+    opened.dataplane = std::make_unique<Dataplane>(options, std::move(*found.inheritance));
+  } else {
+    try {
+      opened.dataplane = open_anew(options, found.device);
+    } catch (...) {
+      remove_files(control_socket);
+      throw;
+    }
+  }
+  opened.succession =
+      std::make_unique<Succession>(*opened.dataplane, std::move(found), Role::daemon);
+  return opened;
+}
+
+void Succession::start() {
+  if (started_) throw SystemError(EALREADY, "start");
+  if (!claim_.owner.valid()) {
+    dataplane_.start();
+    write_device(claim_.lock.get(), dataplane_.tun_name());
+    dataplane_.set_persistent(true);
+  } else if (role_ == Role::standby) {
+    stand_by();
+  } else {
+    take_over();
+  }
+  started_ = true;
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  thread_ = std::thread([this] { run(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_setname_np(thread_.native_handle(), "succession");
+}
+
+void Succession::take_over() {
+  // Threads first, parked: between the owner's last read and the first one here is no time for it.
+  static_cast<void>(dataplane_.park(steady_clock::now()));
+  dataplane_.start();
+  Connection& owner = claim_.owner;
+  Message answer;
+  if (owner.send({.step = Step::ready})) {
+    switch (owner.receive(answer, steady_clock::now() + kAnswer)) {
+      case Connection::Received::message:
+        if (answer.step == Step::go) break;
+        throw SystemError(ECANCELED, "handover: " + answer.said());
+      case Connection::Received::nothing:
+        owner.send({.step = Step::abort});
+        throw SystemError(ETIMEDOUT, "handover");
+      case Connection::Received::closed:
+        break;  // the owner has died: the queues are nobody's but ours
+    }
+  }
+  dataplane_.resume();
+  owner.send({.step = Step::taken});
+  const auto received = owner.receive(answer, steady_clock::now() + kAnswer);
+  if (received == Connection::Received::message && answer.step != Step::bye) {
+    static_cast<void>(dataplane_.park(steady_clock::now() + kPark));
+    standing_ = Standing::deposed;
+    throw SystemError(ECANCELED, "handover: " + answer.said());
+  }
+  standing_ = Standing::owner;
+  if (received != Connection::Received::message) return;  // he is dead, or as good as that
+  beats_until_ = steady_clock::now() + kBeatsFor;
+  if (answer.stands_by != 0)
+    attach_standby(std::move(owner));
+  else
+    predecessor_ = std::move(owner);
+}
+
+void Succession::stand_by() {
+  static_cast<void>(dataplane_.park(steady_clock::now()));
+  dataplane_.start();
+  Connection& owner = claim_.owner;
+  owner.send({.step = Step::ready});
+  Message answer;
+  const auto received = owner.receive(answer, steady_clock::now() + kAnswer);
+  if (received == Connection::Received::nothing) throw SystemError(ETIMEDOUT, "handover");
+  if (received == Connection::Received::message && answer.step != Step::hold) {
+    throw SystemError(ECANCELED, "handover: " + answer.said());
+  }
+  // An owner that is gone already is noticed by the thread.
+  successor_ = std::move(owner);
+  on_probation_ = false;
+}
+
+void Succession::set_routes(std::span<const Route> routes) {
+  dataplane_.set_routes(routes);
+  {
+    const std::lock_guard lock(mutex_);
+    routes_.assign(routes.begin(), routes.end());
+    routes_changed_ = true;
+  }
+  if (stood_by_) wake();
+}
+
+void Succession::end_thread() noexcept {
+  ending_ = true;
+  if (!thread_.joinable()) return;
+  wake();
+  thread_.join();
+}
+
+void Succession::abandon() noexcept {
+  end_thread();
+  closed_ = true;
+  claim_.owner.close();
+  for (Connection* connection : {&candidate_, &predecessor_, &successor_, &standby_}) {
+    connection->close();
+  }
+  claim_.listener.reset();
+  claim_.lock.reset();
+}
+
+void Succession::close() noexcept {
+  if (closed_) return;
+  end_thread();
+  if (standing_ == Standing::owner) {
+    if (candidate_.valid()) dismiss(candidate_, Step::refuse, "the owner ends");
+    if (standby_.valid()) {
+      // What was read goes out; the rest waits for the one who goes on when this connection ends.
+      static_cast<void>(dataplane_.park(steady_clock::now() + kPark));
+    } else {
+      dataplane_.set_persistent(false);
+      remove_files(claim_.control_socket);
+    }
+  }
+  abandon();
+}
+
+void Succession::run() noexcept {
+  while (!ending_) {
+    try {
+      switch (standing_.load()) {
+        case Standing::owner:
+          serve();
+          break;
+        case Standing::parked:
+          follow();
+          break;
+        case Standing::handed_over:
+        case Standing::deposed:
+          return;
+      }
+    } catch (const std::exception&) {
+      // For want of memory or descriptors. Nobody is told, but whoever asks will ask again.
+      candidate_.close();
+      std::this_thread::sleep_for(kRetry);
+    }
+  }
+}
+
+/// As the owner: one turn of whatever comes next.
+void Succession::serve() {
+  const Deadline now = steady_clock::now();
+  const bool beating = now < beats_until_ && (predecessor_.valid() || standby_.valid());
+  bool news = false;
+  if (standby_.valid()) {
+    const std::lock_guard lock(mutex_);
+    news = routes_changed_;
+  }
+  Deadline next = Deadline::max();
+  if (candidate_.valid()) next = std::min(next, candidate_until_);
+  if (beating) next = std::min(next, now + kBeat);
+  if (news) next = std::min(next, informed_at_ + kInform);
+  int timeout = -1;
+  if (next != Deadline::max()) {
+    const auto left = std::chrono::ceil<milliseconds>(next - now).count();
+    timeout = static_cast<int>(std::max<long>(0, left));
+  }
+
+  std::array<pollfd, 6> polled{
+      pollfd{wake_.get(), POLLIN, 0},     pollfd{claim_.listener.get(), POLLIN, 0},
+      pollfd{candidate_.fd(), POLLIN, 0}, pollfd{predecessor_.fd(), POLLIN, 0},
+      pollfd{standby_.fd(), POLLIN, 0},   pollfd{dismissed_.fd(), POLLIN, 0}};
+  if (::poll(polled.data(), polled.size(), timeout) < 0 && errno != EINTR) {
+    throw SystemError(errno, "poll");
+  }
+  if (polled[0].revents != 0) {
+    uint64_t wakes = 0;
+    [[maybe_unused]] const ssize_t n = ::read(wake_.get(), &wakes, sizeof wakes);
+    if (ending_) return;
+  }
+  if (polled[3].revents != 0) listen_to(predecessor_);
+  if (polled[4].revents != 0) listen_to(standby_);
+  if (standing_ != Standing::owner) return;
+  stood_by_ = standby_.valid();
+  if (polled[5].revents != 0) {
+    Message ignored;
+    const auto received = dismissed_.receive(ignored, steady_clock::now());
+    if (received == Connection::Received::closed) dismissed_.close();
+  }
+  if (beating) beat();
+  if (news && standby_.valid() && steady_clock::now() >= informed_at_ + kInform) inform_standby();
+  if (polled[2].revents != 0) {
+    answer();
+  } else if (candidate_.valid() && steady_clock::now() >= candidate_until_) {
+    dismiss(candidate_, Step::abort, "it took too long");
+  }
+  // Last: who has just hung up makes room.
+  if (standing_ == Standing::owner && polled[1].revents != 0) accept();
+}
+
+void Succession::accept() {
+  UniqueFd fd(::accept4(claim_.listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (!fd.valid()) return;
+  Connection caller(std::move(fd));
+  if (!caller.trusted()) return;
+  if (candidate_.valid()) {
+    return dismiss(caller, Step::refuse, "another process is about to take over");
+  }
+  candidate_ = std::move(caller);
+  candidate_until_ = steady_clock::now() + kAnswer;
+}
+
+/// What the candidate says.
+void Succession::answer() {
+  Message message;
+  switch (candidate_.receive(message, steady_clock::now())) {
+    case Connection::Received::nothing:
+      return;
+    case Connection::Received::closed:
+      return candidate_.close();
+    case Connection::Received::message:
+      break;
+  }
+  if (message.version != Message::kVersion) {
+    return dismiss(candidate_, Step::refuse,
+                   "it speaks version " + std::to_string(message.version) +
+                       " of the handover protocol, and the owner version " +
+                       std::to_string(Message::kVersion));
+  }
+  switch (message.step) {
+    case Step::hello:
+      if (message.stands_by != 0 && standby_.valid()) {
+        return dismiss(candidate_, Step::refuse, "another process stands by already");
+      }
+      if (message.stands_by == 0 && message.generation < claim_.generation) {
+        return dismiss(candidate_, Step::refuse,
+                       "the owner is of generation " + std::to_string(claim_.generation) +
+                           ", and it of " + std::to_string(message.generation));
+      }
+      stands_by_ = message.stands_by != 0;
+      candidate_generation_ = message.generation;
+      return offer();
+    case Step::ready:
+      if (!stands_by_) return hand_over();
+      if (candidate_.send({.step = Step::hold})) attach_standby(std::move(candidate_));
+      return candidate_.close();
+    default:
+      return dismiss(candidate_, Step::refuse, "it said what has no place here");
+  }
+}
+
+void Succession::offer() {
+  const Estate estate = dataplane_.estate();
+  std::vector<int> descriptors{claim_.lock.get(), claim_.listener.get()};
+  if (standby_.valid()) descriptors.push_back(standby_.fd());
+  for (const auto& queue : estate.queues) {
+    descriptors.push_back(queue.tun);
+    descriptors.push_back(queue.udp);
+    descriptors.insert(descriptors.end(), queue.senders.begin(), queue.senders.end());
+  }
+  Message message{.step = Step::offer,
+                  .generation = claim_.generation,
+                  .stands_by = standby_.valid(),
+                  .descriptors = static_cast<uint32_t>(descriptors.size()),
+                  .queues = static_cast<uint32_t>(estate.queues.size()),
+                  .senders = static_cast<uint32_t>(estate.queues.front().senders.size()),
+                  .features = to_bits(estate.features),
+                  .multi_queue = estate.multi_queue,
+                  .virtio = estate.virtio,
+                  .bind_address = estate.bind_address,
+                  .port = estate.port,
+                  .tunnel_address = estate.tunnel_address};
+  const std::span<const int> all(descriptors);
+  for (size_t done = 0; done < all.size();) {
+    const size_t count = std::min(kDescriptorsAtOnce, all.size() - done);
+    if (!candidate_.send(message, all.subspan(done, count))) return candidate_.close();
+    message.step = Step::descriptors;
+    done += count;
+  }
+  candidate_until_ = steady_clock::now() + kPreparing;
+}
+
+/// Says no, or calls it off with a successor that may believe to be the owner. The connection stays
+/// until he has hung up: closed with a message of his unread, the kernel would give him a reset in
+/// place of this one (unix(7)), and he might take the owner for dead.
+void Succession::dismiss(Connection& connection, Step step, std::string_view reason) noexcept {
+  Message message{.step = step};
+  message.say(reason);
+  connection.send(message);
+  if (step == Step::abort) note(reason);
+  dismissed_ = std::move(connection);
+}
+
+/// The moment itself. Whatever goes wrong before `taken`, this process goes on.
+void Succession::hand_over() noexcept {
+  attempts_++;
+  if (!dataplane_.park(steady_clock::now() + kPark)) {
+    return dismiss(candidate_, Step::abort, "the owner has packets that it cannot get rid of");
+  }
+  Message message;
+  auto received = Connection::Received::closed;
+  if (candidate_.send({.step = Step::go})) {
+    received = candidate_.receive(message, steady_clock::now() + kTaken);
+  }
+  if (received != Connection::Received::message || message.step != Step::taken) {
+    dataplane_.resume();
+    return dismiss(candidate_, Step::abort, "it did not begin in time");
+  }
+  claim_.generation = std::max(claim_.generation, candidate_generation_);
+  handed_over_at_ = steady_clock::now();
+  on_probation_ = true;
+  standing_ = Standing::parked;
+  successor_ = std::move(candidate_);
+  successor_.send({.step = Step::bye, .stands_by = role_ == Role::standby});
+}
+
+/// While another process forwards: until it falters, or is trusted.
+void Succession::follow() noexcept {
+  Deadline heard = steady_clock::now();
+  int looks = 0;  // at packets that wait
+  while (!ending_) {
+    const Deadline now = steady_clock::now();
+    if (on_probation_ && now - handed_over_at_ > kProbation) {
+      on_probation_ = false;
+      if (role_ == Role::daemon) {
+        standing_ = Standing::handed_over;
+        return;
+      }
+    }
+    std::array<pollfd, 2> polled{pollfd{wake_.get(), POLLIN, 0},
+                                 pollfd{successor_.fd(), POLLIN, 0}};
+    const int n =
+        ::poll(polled.data(), polled.size(), on_probation_ ? static_cast<int>(kBeat.count()) : -1);
+    if (n > 0 && polled[0].revents != 0) {
+      uint64_t wakes = 0;
+      [[maybe_unused]] const ssize_t read = ::read(wake_.get(), &wakes, sizeof wakes);
+    }
+    if (n > 0 && polled[1].revents != 0) {
+      Message message;
+      std::vector<UniqueFd> files;
+      switch (successor_.receive(message, steady_clock::now(), &files)) {
+        case Connection::Received::closed:
+          successor_.close();
+          return go_on();
+        case Connection::Received::message:
+          heard = steady_clock::now();
+          if (message.step == Step::routes && !files.empty()) last_routes_ = std::move(files[0]);
+          continue;
+        case Connection::Received::nothing:
+          continue;
+      }
+    }
+    if (!on_probation_) continue;
+    const auto silence = steady_clock::now() - heard;
+    looks = dataplane_.has_waiting() ? looks + 1 : 0;
+    if (silence > kLongSilence || (silence > kSilence && looks >= kLooks)) {
+      go_on();
+      return dismiss(successor_, Step::abort, "it fell silent");
+    }
+  }
+}
+
+/// Forwards (again).
+void Succession::go_on() noexcept {
+  if (last_routes_.valid()) {
+    try {
+      set_routes(routes_from_file(last_routes_.get()));
+    } catch (const std::exception&) {
+      // The table as it was is better than none.
+    }
+    last_routes_.reset();
+  }
+  dataplane_.resume();
+  on_probation_ = false;
+  standing_ = Standing::owner;
+}
+
+/// What a process that has parked says: nothing, as a rule.
+void Succession::listen_to(Connection& parked) noexcept {
+  Message message;
+  switch (parked.receive(message, steady_clock::now())) {
+    case Connection::Received::nothing:
+      return;
+    case Connection::Received::closed:
+      return parked.close();
+    case Connection::Received::message:
+      break;
+  }
+  if (message.step != Step::abort) return;
+  // He reads already. What was read here is still forwarded.
+  static_cast<void>(dataplane_.park(steady_clock::now() + kPark));
+  note(message.said());
+  standing_ = Standing::deposed;
+}
+
+void Succession::note(std::string_view reason) noexcept {
+  const std::lock_guard lock(mutex_);
+  reason_.assign(reason.substr(0, sizeof(Message::text)));
+}
+
+std::string Succession::reason() const {
+  const std::lock_guard lock(mutex_);
+  return reason_;
+}
+
+/// Shows whoever has just parked that this process lives.
+void Succession::beat() noexcept {
+  for (Connection* parked : {&predecessor_, &standby_}) {
+    if (parked->valid()) parked->send({.step = Step::alive});
+  }
+  // He leaves by himself. Should he not, he is none of our concern.
+  if (steady_clock::now() >= beats_until_) predecessor_.close();
+}
+
+void Succession::attach_standby(Connection connection) noexcept {
+  standby_ = std::move(connection);
+  informed_at_ = {};
+  const std::lock_guard lock(mutex_);
+  routes_changed_ = true;
+  stood_by_ = true;
+}
+
+void Succession::inform_standby() noexcept {
+  UniqueFd file;
+  {
+    const std::lock_guard lock(mutex_);
+    routes_changed_ = false;
+    file = routes_to_file(routes_);
+  }
+  informed_at_ = steady_clock::now();
+  const int descriptor = file.get();
+  if (file.valid() && standby_.send({.step = Step::routes}, {&descriptor, 1})) return;
+  const std::lock_guard lock(mutex_);
+  routes_changed_ = true;  // later, then
+}
+
+void Succession::wake() noexcept {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t n = ::write(wake_.get(), &one, sizeof one);
+}
+
+}  // namespace flannel

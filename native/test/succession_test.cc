@@ -1,0 +1,423 @@
+// A dataplane that passes from owner to owner under traffic: real TUN, real UDP, 10,000 numbered
+// packets a second each way.
+#include "succession.h"
+
+#include <arpa/inet.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "tun_lab.h"
+
+namespace flannel::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr uint32_t kLoopback = ip(127, 0, 0, 1);
+constexpr uint32_t kHere = ip(10, 244, 1, 0);
+constexpr uint32_t kThere = ip(10, 244, 2, 2);
+constexpr uint16_t kPort = 8285;
+constexpr uint16_t kPeerPort = 8286;
+constexpr uint16_t kInnerPort = 7000;
+constexpr uint16_t kMovedPort = 8287;
+constexpr int kQueueLength = 2000;  // as the daemon sets it
+
+DataplaneOptions options_of_test() {
+  DataplaneOptions options{};
+  options.tun_name = "flannel%d";
+  for (const FeatureInfo& info : kFeatures) options.features.add(info.feature);
+  options.split_threads = true;
+  options.queues = 2;
+  options.source_ports = 1;
+  options.bind_address = kLoopback;
+  options.port = kPort;
+  options.buffers = {.receive = 4 << 20, .send = 4 << 20};
+  options.tunnel_address = kHere;
+  return options;
+}
+
+/// A process, as far as the succession is concerned.
+class Daemon {
+ public:
+  explicit Daemon(const std::string& socket, uint32_t generation = 0)
+      : opened_(Succession::open(options_of_test(), socket, generation)) {
+    const Route route{ip(10, 244, 2, 0), 24, {htonl(kLoopback), htons(kPeerPort)}};
+    opened_.succession->set_routes({&route, 1});
+  }
+  ~Daemon() { close(); }
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  void start() { opened_.succession->start(); }
+  void close() {
+    opened_.succession->close();
+    opened_.dataplane->close();
+  }
+  Dataplane& dataplane() { return *opened_.dataplane; }
+  Succession& succession() { return *opened_.succession; }
+  [[nodiscard]] Standing standing() const { return opened_.succession->standing(); }
+
+ private:
+  Succession::Opened opened_;
+};
+
+template <typename Condition>
+bool eventually(Condition condition, std::chrono::milliseconds patience = 5s) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(1ms);
+  }
+  return true;
+}
+
+/// Packets both ways: into the device, to arrive at the peer's port; and to the socket, to arrive
+/// behind the device.
+class Traffic {
+ public:
+  Traffic() {
+    sockaddr_in overlay{};
+    overlay.sin_family = AF_INET;
+    overlay.sin_addr.s_addr = htonl(kThere);
+    overlay.sin_port = htons(9);
+    PacketSpec spec{.source = kThere, .destination = kHere, .payload = 64};
+    Bytes packet = make_packet(spec);
+    store_be16(&packet[20], 9);
+    store_be16(&packet[22], kInnerPort);
+    store_be16(&packet[24], 64);
+    store_be16(&packet[26], 0);  // no checksum (RFC 768)
+    sockaddr_in underlay{};
+    underlay.sin_family = AF_INET;
+    underlay.sin_addr.s_addr = htonl(kLoopback);
+    underlay.sin_port = htons(kPort);
+    in_ = std::make_unique<Probe>(peer_sender_.get(), inner_.get(), underlay, packet, 28, 0);
+    // The kernel sends a flow to the queue by which it last came in (tun_flow_update in
+    // drivers/net/tun.c), so a flow that begins before it came in may change queues on its way.
+    EXPECT_TRUE(eventually([&] { return in_->received() > 0; }));
+    out_ = std::make_unique<Probe>(inner_.get(), peer_.get(), overlay, Bytes(64), 0, 28);
+  }
+
+  void redirect(uint16_t port) { in_->redirect(port); }
+
+  /// Not one packet lost, doubled or out of order.
+  void expect_whole() {
+    out_->finish();
+    in_->finish();
+    EXPECT_GT(out_->sent(), 0U);
+    EXPECT_GT(in_->sent(), 0U);
+    EXPECT_EQ(out_->received(), out_->sent());
+    EXPECT_EQ(in_->received(), in_->sent());
+    EXPECT_EQ(out_->out_of_order(), 0U);
+    EXPECT_EQ(in_->out_of_order(), 0U);
+  }
+  [[nodiscard]] uint64_t arrived() const { return out_->received(); }
+  [[nodiscard]] uint64_t arrived_in() const { return in_->received(); }
+  void finish() {
+    out_->finish();
+    in_->finish();
+  }
+
+ private:
+  UniqueFd inner_ = udp_at(kHere, kInnerPort);
+  UniqueFd peer_ = udp_at(kLoopback, kPeerPort);
+  UniqueFd peer_sender_ = udp_at(kLoopback, 0);
+  std::unique_ptr<Probe> out_;
+  std::unique_ptr<Probe> in_;
+};
+
+class SuccessionTest : public ::testing::Test {
+ protected:
+  SuccessionTest() {
+    std::string name = (std::filesystem::temp_directory_path() / "succession-XXXXXX").string();
+    folder_ = ::mkdtemp(name.data());
+    socket_ = folder_ / "control.sock";
+  }
+  ~SuccessionTest() override { std::filesystem::remove_all(folder_); }
+
+  /// Runs `body` beside a first owner whose device is configured.
+  void with_owner(const std::function<void(Daemon&)>& body) {
+    const bool ran = in_namespace([&] {
+      configure_link("lo", 0, 0);
+      Daemon owner(socket_);
+      owner.start();
+      set_queue_length("flannel0", kQueueLength);
+      configure_link("flannel0", kHere, ip(255, 255, 0, 0));
+      body(owner);
+    });
+    if (!ran) GTEST_SKIP() << "needs a TUN device and CAP_SYS_ADMIN";
+  }
+
+  /// A successor that does not follow the script.
+  Connection stranger(Step up_to) {
+    Connection connection = Connection::to(socket_);
+    Message message;
+    const auto deadline = std::chrono::steady_clock::now() + 5s;
+    std::vector<UniqueFd> descriptors;
+    const auto expect = [&](Step step) {
+      EXPECT_EQ(connection.receive(message, deadline, &descriptors), Connection::Received::message);
+      EXPECT_EQ(message.step, step) << message.said();
+    };
+    if (up_to == Step{}) return connection;
+    connection.send({.step = Step::hello});
+    if (up_to == Step::hello) return connection;
+    expect(Step::offer);
+    if (up_to == Step::offer) return connection;
+    connection.send({.step = Step::ready});
+    if (up_to == Step::ready) return connection;
+    expect(Step::go);
+    if (up_to == Step::go) return connection;
+    connection.send({.step = Step::taken});
+    if (up_to == Step::taken) return connection;
+    expect(Step::bye);
+    return connection;
+  }
+
+  std::filesystem::path folder_;
+  std::string socket_;
+};
+
+constexpr std::array kSteps{Step{},   Step::hello, Step::offer, Step::ready,
+                            Step::go, Step::taken, Step::bye};
+
+TEST_F(SuccessionTest, PassesFromOwnerToOwnerWithoutALoss) {
+  constexpr int kTimes = 20;
+  with_owner([&](Daemon& first) {
+    Traffic traffic;
+    std::unique_ptr<Daemon> owner;
+    for (int i = 0; i < kTimes; i++) {
+      auto successor = std::make_unique<Daemon>(socket_);
+      successor->start();
+      EXPECT_EQ(successor->standing(), Standing::owner);
+      Daemon& before = owner ? *owner : first;
+      ASSERT_TRUE(eventually([&] { return before.standing() == Standing::handed_over; }))
+          << before.succession().reason();
+      before.close();
+      owner = std::move(successor);
+    }
+    traffic.expect_whole();
+    EXPECT_TRUE(link_exists("flannel0"));
+    owner->close();
+    EXPECT_FALSE(link_exists("flannel0"));
+    EXPECT_TRUE(std::filesystem::is_empty(folder_));
+  });
+}
+
+TEST_F(SuccessionTest, GoesOnWhenASuccessorHangsUpAtAnyStep) {
+  with_owner([&](Daemon& owner) {
+    Traffic traffic;
+    for (const Step step : kSteps) {
+      stranger(step).close();
+      EXPECT_TRUE(eventually([&] { return owner.standing() == Standing::owner; }));
+      std::this_thread::sleep_for(20ms);
+    }
+    traffic.expect_whole();
+  });
+}
+
+TEST_F(SuccessionTest, GoesOnWhenASuccessorFallsSilentAtAnyStep) {
+  with_owner([&](Daemon& owner) {
+    Traffic traffic;
+    for (const Step step : kSteps) {
+      Connection silent = stranger(step);
+      std::this_thread::sleep_for(150ms);
+      EXPECT_EQ(owner.standing(), Standing::owner);
+      silent.close();
+    }
+    traffic.expect_whole();
+  });
+}
+
+TEST_F(SuccessionTest, TellsASuccessorThatFellSilentThatItIsOff) {
+  with_owner([&](Daemon& owner) {
+    for (const Step step : {Step::go, Step::taken}) {
+      Connection late = stranger(step);
+      std::this_thread::sleep_for(150ms);
+      // What it says now comes too late, and does not keep the answer from it.
+      late.send({.step = Step::taken});
+      Message message;
+      const auto deadline = std::chrono::steady_clock::now() + 1s;
+      while (late.receive(message, deadline) == Connection::Received::message &&
+             message.step != Step::abort) {
+      }
+      EXPECT_EQ(message.step, Step::abort);
+      EXPECT_EQ(owner.standing(), Standing::owner);
+    }
+  });
+}
+
+TEST_F(SuccessionTest, RefusesByName) {
+  with_owner([&](Daemon&) {
+    const auto answer_to = [&](const Message& hello) {
+      Connection caller = Connection::to(socket_);
+      caller.send(hello);
+      Message answer;
+      EXPECT_EQ(caller.receive(answer, std::chrono::steady_clock::now() + 1s),
+                Connection::Received::message);
+      EXPECT_EQ(answer.step, Step::refuse);
+      return answer.said();
+    };
+    EXPECT_EQ(answer_to({.version = 2, .step = Step::hello}),
+              "it speaks version 2 of the handover protocol, and the owner version 1");
+    EXPECT_EQ(answer_to({.step = Step::taken}), "it said what has no place here");
+    const Connection first = stranger(Step::offer);
+    EXPECT_EQ(answer_to({.step = Step::hello}), "another process is about to take over");
+  });
+}
+
+TEST_F(SuccessionTest, RefusesALowerGeneration) {
+  with_owner([&](Daemon& first) {
+    Daemon newer(socket_, 7);
+    newer.start();
+    EXPECT_TRUE(eventually([&] { return first.standing() == Standing::handed_over; }));
+    first.close();
+    try {
+      const Daemon older(socket_, 6);
+      FAIL();
+    } catch (const SystemError& error) {
+      EXPECT_EQ(error.code().value(), EBUSY);
+      EXPECT_EQ(error.call(), "handover: the owner is of generation 7, and it of 6");
+    }
+    EXPECT_EQ(newer.standing(), Standing::owner);
+  });
+}
+
+TEST_F(SuccessionTest, AnOwnerThatDiesBeforeItLetsGoIsSucceededAllTheSame) {
+  with_owner([&](Daemon& owner) {
+    Traffic traffic;
+    Daemon successor(socket_);
+    // As a process that is killed: nothing is said, and the device is left alone.
+    owner.dataplane().park(std::chrono::steady_clock::now() + 1s);
+    owner.succession().abandon();
+    successor.start();
+    EXPECT_EQ(successor.standing(), Standing::owner);
+    traffic.expect_whole();
+  });
+}
+
+/// The process that stands by, in the role of flannel-standby.
+struct Standby {
+  explicit Standby(const std::string& socket) : Standby(claim_to_stand_by(socket)) {}
+  explicit Standby(Claim claim)
+      : dataplane(options_of_test(), std::move(*claim.inheritance)),
+        succession(dataplane, std::move(claim), Succession::Role::standby) {
+    succession.start();
+  }
+  ~Standby() { succession.close(); }
+  Dataplane dataplane;
+  Succession succession;
+};
+
+TEST_F(SuccessionTest, TheOneThatStandsByFillsEveryGap) {
+  constexpr int kTimes = 5;
+  with_owner([&](Daemon& first) {
+    Traffic traffic;
+    Standby standby(socket_);
+    EXPECT_TRUE(eventually([&] { return first.succession().stood_by(); }));
+    first.close();
+    EXPECT_TRUE(eventually([&] { return standby.succession.standing() == Standing::owner; }));
+    for (int i = 0; i < kTimes; i++) {
+      Daemon next(socket_);
+      next.start();
+      EXPECT_EQ(standby.succession.standing(), Standing::parked);
+      EXPECT_TRUE(eventually([&] { return next.succession().stood_by(); }));
+      next.close();
+      EXPECT_TRUE(eventually([&] { return standby.succession.standing() == Standing::owner; }));
+    }
+    traffic.expect_whole();
+    EXPECT_TRUE(link_exists("flannel0"));
+  });
+}
+
+TEST_F(SuccessionTest, TheOneThatStandsByKnowsTheRoutes) {
+  with_owner([&](Daemon& first) {
+    Standby standby(socket_);
+    EXPECT_TRUE(eventually([&] { return first.succession().stood_by(); }));
+    std::vector<Route> routes;
+    for (uint32_t i = 0; i < 10'000; i++) {
+      routes.push_back({ip(10, 0, 0, 0) + (i << 8), 24, {htonl(kLoopback), htons(kPeerPort)}});
+    }
+    first.succession().set_routes(routes);
+    // The table is sent at most every so often: so wait until the last one has gone.
+    std::this_thread::sleep_for(300ms);
+    first.close();
+    EXPECT_TRUE(eventually([&] { return standby.succession.standing() == Standing::owner; }));
+    EXPECT_EQ(standby.dataplane.routes(), routes.size());
+  });
+}
+
+TEST_F(SuccessionTest, TheOneThatStandsByGoesOverToTheSuccessor) {
+  with_owner([&](Daemon& first) {
+    Traffic traffic;
+    Standby standby(socket_);
+    EXPECT_TRUE(eventually([&] { return first.succession().stood_by(); }));
+    Daemon second(socket_);
+    second.start();
+    EXPECT_TRUE(second.succession().stood_by());
+    EXPECT_TRUE(eventually([&] { return first.standing() == Standing::handed_over; }));
+    first.close();
+    std::this_thread::sleep_for(50ms);
+    EXPECT_EQ(standby.succession.standing(), Standing::parked);
+    second.close();
+    EXPECT_TRUE(eventually([&] { return standby.succession.standing() == Standing::owner; }));
+    traffic.expect_whole();
+  });
+}
+
+TEST_F(SuccessionTest, TheDeviceOfADeadOwnerIsTakenUp) {
+  with_owner([&](Daemon& owner) {
+    owner.succession().abandon();
+    owner.dataplane().close();
+    EXPECT_TRUE(link_exists("flannel0"));
+    Daemon next(socket_);
+    EXPECT_EQ(next.dataplane().tun_name(), "flannel0");
+    next.start();
+    Traffic traffic;  // its addresses and routes are there
+    EXPECT_TRUE(eventually([&] { return traffic.arrived() > 100 && traffic.arrived_in() > 100; }));
+    traffic.expect_whole();
+  });
+}
+
+TEST_F(SuccessionTest, SocketsMoveUnderTraffic) {
+  with_owner([&](Daemon& owner) {
+    Traffic traffic;
+    for (const uint16_t port : {kMovedPort, kPort, kMovedPort}) {
+      EXPECT_TRUE(eventually(
+          [&, before = traffic.arrived_in()] { return traffic.arrived_in() > before + 200; }));
+      owner.dataplane().rebind(kLoopback, port);
+      traffic.redirect(port);
+    }
+    EXPECT_TRUE(eventually(
+        [&, before = traffic.arrived_in()] { return traffic.arrived_in() > before + 200; }));
+    EXPECT_THROW(owner.dataplane().rebind(ip(192, 0, 2, 1), kPort), SystemError);
+    EXPECT_TRUE(eventually(
+        [&, before = traffic.arrived_in()] { return traffic.arrived_in() > before + 200; }));
+    traffic.finish();
+  });
+}
+
+TEST_F(SuccessionTest, ADeviceThatWasDeletedIsOpenedAgain) {
+  with_owner([&](Daemon& owner) {
+    delete_link("flannel0");
+    EXPECT_TRUE(eventually([&] { return owner.dataplane().failure() != 0; }));
+    owner.dataplane().reopen_device(true);
+    EXPECT_EQ(owner.dataplane().restarts(), 1U);
+    configure_link("flannel0", kHere, ip(255, 255, 0, 0));
+    Traffic traffic;
+    EXPECT_TRUE(eventually([&] { return traffic.arrived() > 100 && traffic.arrived_in() > 100; }));
+    traffic.expect_whole();
+    EXPECT_EQ(owner.dataplane().failure(), 0);
+  });
+}
+
+TEST_F(SuccessionTest, OnlyTheUserMayAsk) {
+  with_owner([&](Daemon&) {
+    struct stat facts {};
+    ASSERT_EQ(::stat(socket_.c_str(), &facts), 0);
+    EXPECT_EQ(facts.st_mode & 0777U, 0600U);
+  });
+}
+
+}  // namespace
+}  // namespace flannel::test

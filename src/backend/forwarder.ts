@@ -1,0 +1,16 @@
+import type { Dataplane } from '../dataplane.js';
+
+/** What the udp backend asks of the dataplane. */
+export type Forwarder = Pick<
+  Dataplane,
+  | 'tunName'
+  | 'canSendIcmp'
+  | 'inherited'
+  | 'start'
+  | 'setRoutes'
+  | 'stats'
+  | 'rebind'
+  | 'reopenDevice'
+  | 'restart'
+  | 'close'
+>;
