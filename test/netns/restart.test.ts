@@ -109,6 +109,7 @@ describe('a killed flanneld', () => {
   test('without a control socket takes its device along', async () => {
     const a = network.start(1, '--control-socket=none');
     await a.logged(/flannel is ready/);
+    assert.match(await a.host.ip('-d', 'link', 'show', 'flannel0'), /tun type tun pi off .*persist off/);
     await a.stop('SIGKILL');
     await eventually(async () => {
       assert.equal(await leftovers(network.host(1)), '');
