@@ -210,6 +210,14 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject> {
   std::unique_ptr<Dataplane> core_;
 };
 
+Napi::Array to_buffers(Napi::Env env, const std::vector<Bytes>& messages) {
+  auto buffers = Napi::Array::New(env, messages.size());
+  for (uint32_t i = 0; i < messages.size(); i++) {
+    buffers[i] = Napi::Buffer<uint8_t>::Copy(env, messages[i].data(), messages[i].size());
+  }
+  return buffers;
+}
+
 class NetlinkObject : public Napi::ObjectWrap<NetlinkObject> {
  public:
   static Napi::Function define(Napi::Env env) {
@@ -233,15 +241,81 @@ class NetlinkObject : public Napi::ObjectWrap<NetlinkObject> {
     const auto answer = guarded(env, [&] {
       return core_->request({message.Data(), message.ElementLength()});
     });
-    auto messages = Napi::Array::New(env, answer.size());
-    for (uint32_t i = 0; i < answer.size(); i++) {
-      messages[i] = Napi::Buffer<uint8_t>::Copy(env, answer[i].data(), answer[i].size());
-    }
-    return messages;
+    return to_buffers(env, answer);
   }
   void close(const Napi::CallbackInfo& /*info*/) { core_->close(); }
 
   std::unique_ptr<NetlinkSocket> core_;
+};
+
+/// The waiting thread hands over nothing but the word that there is news, through a queue of one:
+/// as long as the event loop has not taken it, further words say nothing new.
+class NetlinkEventsObject : public Napi::ObjectWrap<NetlinkEventsObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "NetlinkEvents",
+                       {InstanceMethod<&NetlinkEventsObject::read>("read"),
+                        InstanceMethod<&NetlinkEventsObject::close>("close")});
+  }
+
+  explicit NetlinkEventsObject(const Napi::CallbackInfo& info)
+      : ObjectWrap(info), env_(info.Env()) {
+    const std::vector<uint32_t> groups = read_groups(info);
+    if (!info[1].IsFunction()) throw Napi::TypeError::New(env_, "readable must be a function");
+    readable_ = Napi::ThreadSafeFunction::New(env_, info[1].As<Napi::Function>(), "netlink", 1, 1);
+    readable_.Unref(env_);
+    try {
+      core_ = guarded(env_, [&] {
+        return std::make_unique<NetlinkEvents>(
+            groups, [readable = readable_] { readable.NonBlockingCall(); });
+      });
+    } catch (...) {
+      readable_.Abort();
+      throw;
+    }
+    // Registered after the function's own hook, hence run before it: the thread ends first.
+    napi_add_env_cleanup_hook(env_, &end_with_environment, this);
+  }
+
+  ~NetlinkEventsObject() override { end(); }
+  NetlinkEventsObject(const NetlinkEventsObject&) = delete;
+  NetlinkEventsObject& operator=(const NetlinkEventsObject&) = delete;
+
+ private:
+  static std::vector<uint32_t> read_groups(const Napi::CallbackInfo& info) {
+    if (!info[0].IsArray())
+      throw Napi::TypeError::New(info.Env(), "groups must be an array of numbers");
+    const auto numbers = info[0].As<Napi::Array>();
+    std::vector<uint32_t> groups;
+    for (uint32_t i = 0; i < numbers.Length(); i++) {
+      groups.push_back(numbers.Get(i).ToNumber().Uint32Value());
+    }
+    return groups;
+  }
+
+  Napi::Value read(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const NetlinkNews fetched = core_ ? guarded(env, [&] { return core_->read(); }) : NetlinkNews{};
+    auto news = Napi::Object::New(env);
+    news.Set("messages", to_buffers(env, fetched.messages));
+    news.Set("overrun", Napi::Boolean::New(env, fetched.overrun));
+    return news;
+  }
+
+  void close(const Napi::CallbackInfo& /*info*/) { end(); }
+
+  static void end_with_environment(void* self) { static_cast<NetlinkEventsObject*>(self)->end(); }
+
+  void end() {
+    if (!core_) return;
+    core_.reset();
+    readable_.Abort();
+    napi_remove_env_cleanup_hook(env_, &end_with_environment, this);
+  }
+
+  napi_env env_;
+  Napi::ThreadSafeFunction readable_;
+  std::unique_ptr<NetlinkEvents> core_;
 };
 
 Napi::Array counter_table(Napi::Env env) {
@@ -272,6 +346,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.AddCleanupHook([environment] { environment->close_all(); });
   exports.Set("Dataplane", DataplaneObject::define(env));
   exports.Set("NetlinkSocket", NetlinkObject::define(env));
+  exports.Set("NetlinkEvents", NetlinkEventsObject::define(env));
   exports.Set("notify", Napi::Function::New(env, notify, "notify"));
   exports.Set("counters", counter_table(env));
   return exports;

@@ -1,6 +1,7 @@
 /**
  * The whole surface between the control plane and the native core. No property is optional (null stands for
- * "none") and there are no callbacks: native threads never call into JavaScript.
+ * "none"). The threads that move packets never call into JavaScript; the one callback there is, that of
+ * NetlinkEvents, is called by the event loop.
  *
  * Every call that asks the kernel for something throws a NativeError when the kernel refuses.
  * IPv4 addresses are unsigned 32-bit numbers in host order (10.0.0.1 = 0x0a000001).
@@ -100,6 +101,27 @@ export declare class NetlinkSocket {
    * answer, without the final acknowledgement. The kernel's own words are part of the error's message.
    */
   request(message: Uint8Array): Uint8Array[];
+  close(): void;
+}
+
+/** What the kernel has announced since it was last asked. */
+export interface NetlinkNews {
+  /** Headers included. */
+  readonly messages: readonly Uint8Array[];
+  /** There was more, which is lost: whoever needs to know has to ask for everything anew. */
+  readonly overrun: boolean;
+}
+
+/** A subscription to what the kernel announces. It does not keep the event loop alive. */
+export declare class NetlinkEvents {
+  /**
+   * Subscribes to the RTNLGRP_* of linux/rtnetlink.h. The event loop calls `readable` whenever there is news that
+   * read() has not fetched, several announcements together; never after close().
+   */
+  constructor(groups: readonly number[], readable: () => void);
+  /** Everything that waits; never blocks. Nothing once closed. */
+  read(): NetlinkNews;
+  /** Idempotent. */
   close(): void;
 }
 

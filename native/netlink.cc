@@ -2,10 +2,15 @@
 
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/time.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 
 namespace flannel {
@@ -15,6 +20,7 @@ constexpr size_t kReceiveBuffer = 65536;  // the kernel builds dumps in pieces o
 constexpr timeval kTimeout{5, 0};
 constexpr int kMaxErrno = 4095;  // include/linux/err.h
 constexpr int kDumpTries = 5;
+constexpr size_t kMostNews = 4096;  // messages of one NetlinkEvents::read()
 
 template <typename T>
 T load(std::span<const uint8_t> bytes) noexcept {
@@ -136,6 +142,107 @@ NetlinkReply NetlinkSocket::exchange(std::span<const uint8_t> message) {
     answer.detail = std::move(part.detail);
   }
   return answer;
+}
+
+namespace {
+
+UniqueFd subscribe(std::span<const uint32_t> groups) {
+  UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (!fd.valid()) throw SystemError(errno, "socket(AF_NETLINK)");
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0)
+    throw SystemError(errno, "bind(AF_NETLINK)");
+  for (const uint32_t group : groups) {
+    if (::setsockopt(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0)
+      throw SystemError(errno, "NETLINK_ADD_MEMBERSHIP");
+  }
+  return fd;
+}
+
+void watch(int epoll, int fd, uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.fd = fd;
+  if (::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) throw SystemError(errno, "epoll_ctl");
+}
+
+/// Adds the messages of one datagram; false when it is not made of messages.
+bool split(std::span<const uint8_t> datagram, std::vector<Bytes>& messages) {
+  while (datagram.size() >= sizeof(nlmsghdr)) {
+    const auto length = load<nlmsghdr>(datagram).nlmsg_len;
+    if (length < sizeof(nlmsghdr) || length > datagram.size()) return false;
+    const auto message = datagram.first(length);
+    messages.emplace_back(message.begin(), message.end());
+    datagram = datagram.subspan(std::min<size_t>(NLMSG_ALIGN(length), datagram.size()));
+  }
+  return true;
+}
+
+}  // namespace
+
+NetlinkEvents::NetlinkEvents(std::span<const uint32_t> groups, std::function<void()> readable)
+    : NetlinkEvents(subscribe(groups), std::move(readable)) {}
+
+NetlinkEvents::NetlinkEvents(UniqueFd socket, std::function<void()> readable)
+    : socket_(std::move(socket)),
+      stop_(::eventfd(0, EFD_CLOEXEC)),
+      epoll_(::epoll_create1(EPOLL_CLOEXEC)),
+      readable_(std::move(readable)) {
+  if (!stop_.valid() || !epoll_.valid()) throw SystemError(errno, "eventfd or epoll_create1");
+  watch(epoll_.get(), stop_.get(), EPOLLIN);
+  // Edges, since the thread itself reads nothing. An overrun makes one of its own (EPOLLERR).
+  watch(epoll_.get(), socket_.get(), EPOLLIN | EPOLLET);
+  try {
+    thread_ = std::thread([this] { wait(); });
+  } catch (const std::system_error& error) {
+    throw SystemError(error.code().value(), "create a thread");
+  }
+}
+
+void NetlinkEvents::wait() noexcept {
+  // Signals belong to the process's own threads.
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  pthread_setname_np(pthread_self(), "flannel-netlink");
+  std::array<epoll_event, 2> ready{};
+  for (;;) {
+    const int count = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), -1);
+    if (count < 0 && errno != EINTR) return;
+    for (int i = 0; i < count; i++) {
+      if (ready[static_cast<size_t>(i)].data.fd == stop_.get()) return;
+    }
+    if (count > 0) readable_();
+  }
+}
+
+NetlinkNews NetlinkEvents::read() {
+  NetlinkNews news;
+  Bytes buffer(kReceiveBuffer);
+  // Stopping short is safe: what is left was announced before the caller asks for everything anew.
+  while (news.messages.size() < kMostNews) {
+    const ssize_t n = ::recv(socket_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT | MSG_TRUNC);
+    if (n >= 0) {
+      const auto size = static_cast<size_t>(n);
+      if (size > buffer.size() || !split({buffer.data(), size}, news.messages)) news.overrun = true;
+    } else if (errno == ENOBUFS) {
+      news.overrun = true;
+    } else if (errno == EAGAIN) {
+      return news;
+    } else if (errno != EINTR) {
+      throw SystemError(errno, "netlink receive");
+    }
+  }
+  news.overrun = true;
+  return news;
+}
+
+void NetlinkEvents::close() noexcept {
+  if (!thread_.joinable()) return;
+  ::eventfd_write(stop_.get(), 1);
+  thread_.join();
+  socket_.reset();
 }
 
 }  // namespace flannel

@@ -1,9 +1,12 @@
-// A NETLINK_ROUTE socket (netlink(7)). The messages themselves are built and read in TypeScript.
+// NETLINK_ROUTE sockets (netlink(7)): one for requests, one for announcements. The messages
+// themselves are built and read in TypeScript.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "syscalls.h"
@@ -43,6 +46,42 @@ class NetlinkSocket {
 
   UniqueFd fd_;
   uint32_t sequence_ = 0;
+};
+
+/// What the kernel has announced since it was last asked.
+struct NetlinkNews {
+  std::vector<Bytes> messages;  // each with its header
+  /// There was more, which is lost: whoever needs to know has to ask for everything anew.
+  bool overrun = false;
+};
+
+/// A subscription to announcements. A thread of its own waits for them and only says that there are
+/// some: they stay in the socket, whose buffer bounds them, until read() fetches them.
+class NetlinkEvents {
+ public:
+  /// Subscribes to these RTNLGRP_*. `readable` is called on the waiting thread, at least once after
+  /// the last announcement that read() has not fetched; it must not throw. Throws SystemError.
+  NetlinkEvents(std::span<const uint32_t> groups, std::function<void()> readable);
+  /// Over a datagram socket that exists already.
+  NetlinkEvents(UniqueFd socket, std::function<void()> readable);
+  ~NetlinkEvents() { close(); }
+  NetlinkEvents(const NetlinkEvents&) = delete;
+  NetlinkEvents& operator=(const NetlinkEvents&) = delete;
+
+  /// Everything that waits; never blocks. Throws SystemError.
+  NetlinkNews read();
+
+  /// Joins the thread: `readable` is not called any more afterwards. Idempotent.
+  void close() noexcept;
+
+ private:
+  void wait() noexcept;
+
+  UniqueFd socket_;
+  UniqueFd stop_;  // an eventfd
+  UniqueFd epoll_;
+  std::function<void()> readable_;
+  std::thread thread_;
 };
 
 }  // namespace flannel

@@ -6,13 +6,14 @@ import { notifyServiceManager } from './dataplane.js';
 import { FlannelError, messageOf } from './errors.js';
 import type { Options } from './flags.js';
 import { renewMarginMs } from './flags.js';
+import { followHost, HostFollower } from './host-follower.js';
 import { selectInterface } from './iface.js';
-import type { HostNetwork } from './iface.js';
 import { followLeases } from './lease/follow.js';
 import { LeaseKeeper } from './lease/keeper.js';
 import type { OwnLease } from './lease/lease.js';
 import { log } from './log.js';
-import { Rtnetlink } from './netlink/rtnetlink.js';
+import { NetworkMonitor } from './netlink/monitor.js';
+import { readHostNetwork } from './netlink/rtnetlink.js';
 import { sleep } from './retry.js';
 import type { SubnetManager } from './subnet/manager.js';
 import { createSubnetManager } from './subnet/stores.js';
@@ -55,17 +56,26 @@ async function serve(
   );
   if (lease === null) return;
   const network = backend.open(lease);
+  const monitor = new NetworkMonitor(config.network);
   try {
-    await announce(options, config, lease, network);
+    if (await writeSubnets(options, config, lease, network)) log.info('flannel is ready');
     const keeper = new LeaseKeeper(manager, lease, renewMargin);
+    let { mtu } = network;
+    const follower = new HostFollower(options, external, network, async () => {
+      keeper.announce(network.attrs);
+      if (network.mtu !== mtu) await writeSubnets(options, config, lease, network);
+      ({ mtu } = network);
+    });
     log.info('Running backend.');
     notifyServiceManager('READY=1');
     await untilOneEnds(signal, (ended) => [
       network.run(ended),
+      followHost(monitor, follower, ended),
       followLeases(manager, lease, network, keeper, ended),
       keeper.run(ended),
     ]);
   } finally {
+    monitor.close();
     network.close();
   }
 }
@@ -91,28 +101,23 @@ async function untilItWorks<T>(
   }
 }
 
-function readHostNetwork(): HostNetwork {
-  const netlink = new Rtnetlink();
-  try {
-    return { links: netlink.links(), addresses: netlink.addresses(), routes: netlink.routes() };
-  } finally {
-    netlink.close();
-  }
-}
-
-/** Tells this host's container runtimes about the subnet. They can wait for it, so a failure ends nothing. */
-async function announce(
+/**
+ * Tells this host's container runtimes about the subnet. They can wait for it, so a failure, which gives false, ends
+ * nothing.
+ */
+async function writeSubnets(
   options: Options,
   { network }: NetworkConfig,
   { subnet }: OwnLease,
   { mtu }: BackendNetwork,
-): Promise<void> {
+): Promise<boolean> {
   try {
     await writeSubnetFile(options.subnetFile, { network, subnet: subnet.v4, mtu, ipMasq: options.ipMasq });
     log.info(`Wrote subnet file to ${options.subnetFile}`);
-    log.info('flannel is ready');
+    return true;
   } catch (error) {
     log.warning(`Failed to write subnet file ${options.subnetFile}: ${messageOf(error)}`);
+    return false;
   }
 }
 

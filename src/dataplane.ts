@@ -75,6 +75,11 @@ export function openNetlink(): Native.NetlinkSocket {
   return new native.NetlinkSocket();
 }
 
+/** A subscription to the kernel's announcements; see native/index.d.ts. */
+export function openNetlinkEvents(groups: readonly number[], readable: () => void): Native.NetlinkEvents {
+  return new native.NetlinkEvents(groups, readable);
+}
+
 /** Tells the service manager `state` (sd_notify(3)); false when none listens. */
 export function notifyServiceManager(state: string): boolean {
   return native.notify(state);

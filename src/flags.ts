@@ -85,6 +85,7 @@ const FLAGS = {
   'kube-api-url': row('string', '', 'URL of the Kubernetes API server', 'other'),
   'kube-annotation-prefix': row('string', 'flannel.alpha.coreos.com', 'prefix of the annotations on Kubernetes nodes', 'other'),
   'kubeconfig-file': row('string', '', 'kubeconfig file for the Kubernetes API server', 'other'),
+  'udp-port': row('int', 0, 'UDP port of this host alone, announced with its lease, so that hosts behind one NAT can share a public IP; 0 takes that of the network config, as stock flannel does on all hosts'),
   'version': row('bool', false, 'print the version and exit'),
   'healthz-ip': row('string', '0.0.0.0', 'address that the health endpoint listens on', 'other'),
   'healthz-port': row('int', 0, 'port of the health endpoint; 0 turns it off', 'positive'),

@@ -6,14 +6,7 @@ import { FlannelError, messageOf } from './errors.js';
 import { formatIp4, parseIp4 } from './ip.js';
 import type { Ip4 } from './ip.js';
 import { log } from './log.js';
-import type { Address, Link, RouteEntry } from './netlink/rtnetlink.js';
-
-/** The host's links, addresses and routes at one moment. */
-export interface HostNetwork {
-  readonly links: readonly Link[];
-  readonly addresses: readonly Address[];
-  readonly routes: readonly RouteEntry[];
-}
+import type { Address, HostNetwork, Link } from './netlink/rtnetlink.js';
 
 export interface ExternalInterface {
   readonly name: string;
@@ -24,6 +17,8 @@ export interface ExternalInterface {
   readonly address: Ip4;
   /** What other hosts send to. */
   readonly publicIp: Ip4;
+  /** The `--iface` that chose it, or null. */
+  readonly pinnedBy: string | null;
 }
 
 export interface InterfaceChoice {
@@ -49,32 +44,76 @@ const IFA_F_PERMANENT = 0x80;
  * @throws FlannelError that says what was looked for and what there is.
  */
 export function selectInterface(choice: InterfaceChoice, host: HostNetwork): ExternalInterface {
+  const publicIp = readPublicIp(choice);
+  const pinned = choice.iface.length > 0 ? firstMatch(choice.iface, host) : null;
+  const candidate = pinned?.candidate ?? byRule(publicIp, host);
+  const external = describeExternal(candidate, publicIp, pinned?.iface ?? null);
+  log.info(`Using interface with name ${external.name} and address ${formatIp4(external.address)}`);
+  if (publicIp === undefined) {
+    log.info(`Defaulting external address to interface address (${formatIp4(external.address)})`);
+  }
+  log.info(`Using ${formatIp4(external.publicIp)} as external address`);
+  return external;
+}
+
+/**
+ * Where the interface selected before is now: what the same choice would select, but an `--iface` that was taken
+ * is never given up for another one, an address is kept while it is usable, and without a default route the
+ * interface is.
+ * @throws FlannelError when there is no address to be bound to.
+ */
+export function followInterface(
+  current: ExternalInterface,
+  choice: InterfaceChoice,
+  host: HostNetwork,
+): ExternalInterface {
+  const publicIp = readPublicIp(choice);
+  const { pinnedBy } = current;
+  const candidate =
+    pinnedBy === null ? byRuleFrom(current, publicIp, host) : byIface(pinnedBy, host, current);
+  return describeExternal(candidate, publicIp, pinnedBy);
+}
+
+function readPublicIp(choice: InterfaceChoice): Ip4 | undefined {
   const publicIp = choice.publicIp === '' ? undefined : parseIp4(choice.publicIp);
   if (choice.publicIp !== '' && publicIp === undefined) {
     throw new FlannelError(`invalid public IP address: ${choice.publicIp}; write --public-ip=192.0.2.1`);
   }
-  const { link, address } = candidateFor(choice, publicIp, host);
-  if (link.mtu === 0) throw new FlannelError(`failed to determine the MTU of interface ${link.name}`);
-  log.info(`Using interface with name ${link.name} and address ${formatIp4(address)}`);
-  if (publicIp === undefined) {
-    log.info(`Defaulting external address to interface address (${formatIp4(address)})`);
-  }
-  const advertised = publicIp ?? address;
-  log.info(`Using ${formatIp4(advertised)} as external address`);
-  return { name: link.name, linkIndex: link.index, mtu: link.mtu, address, publicIp: advertised };
+  return publicIp;
 }
 
-function candidateFor(choice: InterfaceChoice, publicIp: Ip4 | undefined, host: HostNetwork): Candidate {
-  if (choice.iface.length > 0) return firstMatch(choice.iface, host);
+function describeExternal(
+  { link, address }: Candidate,
+  publicIp: Ip4 | undefined,
+  pinnedBy: string | null,
+): ExternalInterface {
+  if (link.mtu === 0) throw new FlannelError(`failed to determine the MTU of interface ${link.name}`);
+  const { name, index: linkIndex, mtu } = link;
+  return { name, linkIndex, mtu, address, publicIp: publicIp ?? address, pinnedBy };
+}
+
+/** What is taken without `--iface`. */
+function byRule(publicIp: Ip4 | undefined, host: HostNetwork, current?: ExternalInterface): Candidate {
   // A public IP that no interface owns is the address of a NAT in front of this host.
   const owner = publicIp === undefined ? undefined : byAddress(publicIp, host);
-  return owner ?? byDefaultRoute(host);
+  return owner ?? byDefaultRoute(host, current);
 }
 
-function firstMatch(wanted: readonly string[], host: HostNetwork): Candidate {
+/** The same at run time, where having no default route, or a useless one, is no reason to leave. */
+function byRuleFrom(current: ExternalInterface, publicIp: Ip4 | undefined, host: HostNetwork): Candidate {
+  try {
+    return byRule(publicIp, host, current);
+  } catch (error) {
+    const link = host.links.find(({ name }) => name === current.name);
+    if (link === undefined) throw error;
+    return withAddress(link, host, current);
+  }
+}
+
+function firstMatch(wanted: readonly string[], host: HostNetwork): { iface: string; candidate: Candidate } {
   for (const iface of wanted) {
     try {
-      return byIface(iface, host);
+      return { iface, candidate: byIface(iface, host) };
     } catch (error) {
       log.info(`Could not find valid interface matching ${iface}: ${messageOf(error)}`);
     }
@@ -85,7 +124,7 @@ function firstMatch(wanted: readonly string[], host: HostNetwork): Candidate {
   );
 }
 
-function byIface(iface: string, host: HostNetwork): Candidate {
+function byIface(iface: string, host: HostNetwork, current?: ExternalInterface): Candidate {
   const ip = parseIp4(iface);
   if (ip !== undefined) {
     const owner = byAddress(ip, host);
@@ -96,7 +135,7 @@ function byIface(iface: string, host: HostNetwork): Candidate {
   }
   const link = host.links.find(({ name }) => name === iface);
   if (link === undefined) throw new FlannelError(`error looking up interface ${iface}: no such interface`);
-  return withAddress(link, host);
+  return withAddress(link, host, current);
 }
 
 function byAddress(ip: Ip4, host: HostNetwork): Candidate | undefined {
@@ -105,7 +144,7 @@ function byAddress(ip: Ip4, host: HostNetwork): Candidate | undefined {
   return link && { link, address: ip };
 }
 
-function byDefaultRoute(host: HostNetwork): Candidate {
+function byDefaultRoute(host: HostNetwork, current?: ExternalInterface): Candidate {
   const route = host.routes.find(({ length, destination }) => length === 0 && destination === 0);
   if (route === undefined) {
     throw new FlannelError(
@@ -118,11 +157,13 @@ function byDefaultRoute(host: HostNetwork): Candidate {
       'found default route but could not determine its interface (it may have several): choose one with --iface',
     );
   }
-  return withAddress(link, host);
+  return withAddress(link, host, current);
 }
 
-function withAddress(link: Link, host: HostNetwork): Candidate {
-  const address = addressesOf(link, host)[0];
+/** The address of `current` where the link has it, so that a new address beside it moves nothing; else the best. */
+function withAddress(link: Link, host: HostNetwork, current?: ExternalInterface): Candidate {
+  const usable = addressesOf(link, host);
+  const address = usable.find(({ ip }) => ip === current?.address) ?? usable[0];
   if (address === undefined) {
     throw new FlannelError(
       `interface ${link.name} has no usable IPv4 address: give it one or choose another`,

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** Sleeps `ms` milliseconds; false when `signal` fired first, so that a loop can end without a try/catch. */
@@ -30,5 +31,23 @@ export class Backoff {
 
   reset(): void {
     this.next = this.first;
+  }
+}
+
+/** A sleeper that can be woken. Being woken before it sleeps counts. */
+export class Alarm {
+  private bell = new AbortController();
+
+  ring(): void {
+    this.bell.abort();
+  }
+
+  /** Sleeps `ms` milliseconds (null: for ever) or until it rings; false when `signal` fired. */
+  async wait(ms: number | null, signal: AbortSignal): Promise<boolean> {
+    const either = AbortSignal.any([signal, this.bell.signal]);
+    if (ms !== null) await sleep(ms, either);
+    else if (!either.aborted) await once(either, 'abort');
+    if (this.bell.signal.aborted) this.bell = new AbortController();
+    return !signal.aborted;
   }
 }

@@ -26,7 +26,14 @@ async function main(endpoint: string, own: number): Promise<void> {
   const stop = new AbortController();
   const { attrs } = nthLease(own);
   const config = parseNetworkConfig(CONFIG);
-  const external = { name: 'lo', linkIndex: 1, mtu: 1500, address: 0x7f00_0001, publicIp: attrs.publicIp };
+  const external = {
+    name: 'lo',
+    linkIndex: 1,
+    mtu: 1500,
+    address: 0x7f00_0001,
+    publicIp: attrs.publicIp,
+    pinnedBy: null,
+  };
   const command = parseFlags([], {}, 'flanneld');
   if (command.kind !== 'run') throw new Error('no flags are no command');
   const backend = createUdpBackend(config, external, command.options);

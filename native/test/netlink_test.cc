@@ -3,10 +3,15 @@
 #include <gtest/gtest.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
+#include <chrono>
 #include <climits>
+#include <condition_variable>
 #include <cstring>
+#include <mutex>
 #include <random>
 
 namespace flannel::test {
@@ -146,6 +151,117 @@ TEST(NetlinkSocket, ThrowsTheKernelsErrno) {
     EXPECT_EQ(error.code().value(), ENODEV);
   }
   EXPECT_GE(socket.request(link_request(NLM_F_DUMP)).size(), 1U) << "the socket is still of use";
+}
+
+/// Counts the calls of `readable` and waits for them.
+class Bell {
+ public:
+  void ring() {
+    const std::lock_guard lock(mutex_);
+    rings_++;
+    rung_.notify_all();
+  }
+  bool heard(int count) {
+    std::unique_lock lock(mutex_);
+    return rung_.wait_for(lock, std::chrono::seconds(5), [&] { return rings_ >= count; });
+  }
+  int rings() {
+    const std::lock_guard lock(mutex_);
+    return rings_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable rung_;
+  int rings_ = 0;
+};
+
+/// NetlinkEvents whose kernel is the other end of a socket pair.
+struct Announcements {
+  Announcements() {
+    std::array<int, 2> ends{};
+    if (::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
+      throw SystemError(errno, "socketpair");
+    kernel = UniqueFd(ends[0]);
+    events = std::make_unique<NetlinkEvents>(UniqueFd(ends[1]), [this] { bell.ring(); });
+  }
+  void announce(const Bytes& datagram) {
+    ASSERT_EQ(::send(kernel.get(), datagram.data(), datagram.size(), 0),
+              static_cast<ssize_t>(datagram.size()));
+  }
+
+  UniqueFd kernel;
+  Bell bell;
+  std::unique_ptr<NetlinkEvents> events;  // last: its thread rings the bell
+};
+
+TEST(NetlinkEvents, SaysThatThereIsNewsAndLeavesItUntilItIsRead) {
+  Announcements host;
+  EXPECT_TRUE(host.events->read().messages.empty());
+  Bytes two = message(RTM_NEWLINK, 0, Bytes(16, 1));
+  const Bytes second = message(RTM_NEWADDR, 0, Bytes(8, 2));
+  two.insert(two.end(), second.begin(), second.end());
+  host.announce(two);
+  ASSERT_TRUE(host.bell.heard(1));
+  host.announce(message(RTM_DELLINK, 0, Bytes(16, 3)));
+  ASSERT_TRUE(host.bell.heard(2)) << "each announcement is an edge";
+  const NetlinkNews news = host.events->read();
+  EXPECT_FALSE(news.overrun);
+  ASSERT_EQ(news.messages.size(), 3U);
+  EXPECT_EQ(news.messages[1], second);
+  EXPECT_TRUE(host.events->read().messages.empty());
+}
+
+TEST(NetlinkEvents, TellsOfEveryNewsAfterARead) {
+  Announcements host;
+  for (int round = 0; round < 1000; round++) {
+    const int before = host.bell.rings();
+    host.announce(message(RTM_NEWLINK, 0, Bytes(16, 1)));
+    ASSERT_TRUE(host.bell.heard(before + 1)) << round;
+    ASSERT_EQ(host.events->read().messages.size(), 1U) << round;
+  }
+}
+
+TEST(NetlinkEvents, TakesWhatItCannotReadForAnOverrun) {
+  Announcements host;
+  Bytes lies = message(RTM_NEWLINK, 0, Bytes(16, 1));
+  const uint32_t length = 4000;
+  std::memcpy(lies.data(), &length, sizeof length);
+  for (const Bytes& datagram : {lies, Bytes(70'000, 0)}) {
+    host.announce(datagram);
+    EXPECT_TRUE(host.events->read().overrun) << datagram.size();
+    EXPECT_FALSE(host.events->read().overrun) << "once";
+  }
+}
+
+TEST(NetlinkEvents, StopsWhereThereIsNoEndOfNews) {
+  Announcements host;
+  Bytes many;
+  for (int i = 0; i < 2000; i++) {
+    const Bytes next = message(RTM_NEWROUTE, 0, Bytes(12, 1));
+    many.insert(many.end(), next.begin(), next.end());
+  }
+  for (int i = 0; i < 3; i++) host.announce(many);
+  const NetlinkNews news = host.events->read();
+  EXPECT_TRUE(news.overrun);
+  EXPECT_GE(news.messages.size(), 4096U);
+}
+
+TEST(NetlinkEvents, IsSilentOnceClosed) {
+  Announcements host;
+  host.events->close();
+  host.events->close();
+  const Bytes late = message(RTM_NEWLINK, 0, Bytes(16, 1));
+  EXPECT_LT(::send(host.kernel.get(), late.data(), late.size(), MSG_NOSIGNAL), 0);
+  EXPECT_EQ(host.bell.rings(), 0);
+}
+
+TEST(NetlinkEvents, SubscribesToGroupsThatExist) {
+  const std::array<uint32_t, 3> groups{RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE};
+  NetlinkEvents events(groups, [] {});
+  EXPECT_FALSE(events.read().overrun);
+  const std::array<uint32_t, 1> none{0xffff};
+  EXPECT_THROW(NetlinkEvents(none, [] {}), SystemError);
 }
 
 }  // namespace

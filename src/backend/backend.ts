@@ -2,6 +2,7 @@ import type { NetworkConfig } from '../config.js';
 import type { Options } from '../flags.js';
 import type { ExternalInterface } from '../iface.js';
 import type { Lease, LeaseAttrs } from '../lease/lease.js';
+import type { HostNetwork } from '../netlink/rtnetlink.js';
 
 /** What the command line adds to a backend's own config. */
 export type BackendOptions = Pick<
@@ -13,6 +14,7 @@ export type BackendOptions = Pick<
   | 'dataplaneSourcePorts'
   | 'dataplaneReceiveBuffer'
   | 'dataplaneSendBuffer'
+  | 'udpPort'
 >;
 
 /** A way to carry packets to the hosts that hold the other leases. */
@@ -29,11 +31,29 @@ export interface Backend {
 
 /** A backend at work. */
 export interface BackendNetwork {
+  /** The name of the device through which this host's packets enter the overlay. */
+  readonly device: string;
+
   /** Bytes that fit into one packet of the overlay. */
   readonly mtu: number;
 
+  /** What this host announces where it is now. */
+  readonly attrs: LeaseAttrs;
+
   /** Sends packets according to `peers`, which replace all that were given before. */
   setPeers(peers: readonly Lease[]): void;
+
+  /**
+   * The external interface has another address, public IP or MTU, or is another one: goes there under running
+   * traffic. @throws FlannelError; then it may be half-way there, and the call can be repeated.
+   */
+  moveTo(external: ExternalInterface): void;
+
+  /**
+   * Makes the device again what it was made, as far as `host` shows it changed. Idempotent.
+   * @returns false when something is left that should be tried again in a while.
+   */
+  repair(host: HostNetwork): boolean;
 
   /** Resolves when `signal` fires. @throws FlannelError when packets can no longer be moved. */
   run(signal: AbortSignal): Promise<void>;

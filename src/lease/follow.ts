@@ -24,7 +24,7 @@ export async function followLeases(
   manager: Pick<SubnetManager, 'watchLeases'>,
   own: OwnLease,
   table: PeerTable,
-  keeper: Pick<LeaseKeeper, 'observe' | 'observeDouble'>,
+  keeper: Pick<LeaseKeeper, 'observe' | 'observeDouble' | 'owns'>,
   signal: AbortSignal,
 ): Promise<void> {
   log.info('Watching for new subnet leases');
@@ -37,7 +37,7 @@ export async function followLeases(
       const { added, changed, removed, own: change } = tracker.apply(events);
       if (added.length + changed.length + removed.length > 0) publisher.request();
       if (change !== null) keeper.observe(change);
-      const double = [...added, ...changed].find(({ attrs }) => attrs.publicIp === own.attrs.publicIp);
+      const double = [...added, ...changed].find(({ attrs }) => keeper.owns(attrs));
       if (double !== undefined) keeper.observeDouble(double);
       await each([...added, ...changed], ({ subnet, attrs }) => {
         log.info(`Subnet added: ${subnet.v4.toString()} via ${formatIp4(attrs.publicIp)}`);

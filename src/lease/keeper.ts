@@ -4,7 +4,9 @@ import { FlannelError, messageOf } from '../errors.js';
 import { formatIp4 } from '../ip.js';
 import { log } from '../log.js';
 import type { SubnetManager } from '../subnet/manager.js';
-import type { Lease, OwnLease, StoredLease } from './lease.js';
+import { sameHost } from './identity.js';
+import { sameAttrs } from './lease.js';
+import type { Lease, LeaseAttrs, OwnLease, StoredLease } from './lease.js';
 import { formatSubnetKey } from './subnet-key.js';
 import type { OwnLeaseChange } from './tracker.js';
 
@@ -16,6 +18,8 @@ const LIFETIME_MS = 86_400_000;
 /** A renewal has the whole margin to succeed in; a lease that was taken away has nothing to lose. */
 const RENEWAL_RETRY_MS = MINUTE_MS;
 const CLAIM_RETRY_MS = 5_000;
+/** Sooner while peers still send to where this host is no more. */
+const ANNOUNCE_RETRY_MS = 2_000;
 
 /** The clocks are looked at this often: a timer does not notice that the machine slept, or that a clock was set. */
 const LOOK_MS = 30_000;
@@ -43,7 +47,11 @@ export class LeaseKeeper {
   private readonly changes: OwnLeaseChange[] = [];
   private readonly ownRevisions: string[] = [];
   private wake = new AbortController();
+  /** What is to be announced; the lease's own attributes once the store has it. */
+  private attrs: LeaseAttrs;
   private due: Due | null = null;
+  /** Renew whatever the clocks say. */
+  private dueNow = false;
   /** The entry is not ours at the moment. */
   private lost = false;
   /** When a rival was reported last, by the monotonic clock. */
@@ -55,7 +63,27 @@ export class LeaseKeeper {
     private lease: OwnLease,
     private readonly marginMs: number,
     private readonly clock: Clock = systemClock,
-  ) {}
+  ) {
+    this.attrs = lease.attrs;
+  }
+
+  /** Where this host is has changed: tells its peers, with the same subnet. */
+  announce(attrs: LeaseAttrs): void {
+    if (sameAttrs(attrs, this.attrs)) return;
+    this.attrs = attrs;
+    this.reclaim();
+  }
+
+  /** Whether an entry with these attributes is this host's: as announced, or about to be. */
+  owns(attrs: LeaseAttrs): boolean {
+    return sameHost(attrs, this.lease.attrs) || sameHost(attrs, this.attrs);
+  }
+
+  /** Writes the own entry again now. */
+  reclaim(): void {
+    this.dueNow = true;
+    this.wake.abort();
+  }
 
   /** What the store says about the own entry, whoever has changed it. */
   observe(change: OwnLeaseChange): void {
@@ -69,7 +97,7 @@ export class LeaseKeeper {
     this.report(
       `the lease ${formatSubnetKey(subnet)} names this host's public IP ${ip} as well: another flanneld announces ` +
         'it, or the entry is left over from an earlier one; start each with an address of its own (--public-ip or ' +
-        '--iface), or delete the entry',
+        '--iface) or a port of its own (--udp-port), or delete the entry',
     );
   }
 
@@ -84,7 +112,8 @@ export class LeaseKeeper {
       try {
         if (change !== undefined) this.lost = this.isLoss(change);
         if (change === undefined || this.lost) {
-          this.hold(await this.manager.renewLease(this.lease, signal));
+          this.dueNow = false;
+          this.hold(await this.manager.renewLease(this.lease, signal, this.attrs));
           log.info(`Lease renewed, new expiration: ${describeExpiration(this.lease)}`);
         } else if (change.lease !== null) {
           await this.judge(change.lease, signal);
@@ -92,11 +121,16 @@ export class LeaseKeeper {
       } catch (error) {
         if (signal.aborted) return;
         if (!(error instanceof FlannelError) || !error.retryable) throw error;
-        const retryMs = this.lost ? CLAIM_RETRY_MS : RENEWAL_RETRY_MS;
+        const retryMs = this.retryMs();
         log.error(`Error renewing lease (trying again in ${retryMs / 1000} s): ${messageOf(error)}`);
         this.renewIn(retryMs);
       }
     }
+  }
+
+  private retryMs(): number {
+    if (!sameAttrs(this.attrs, this.lease.attrs)) return ANNOUNCE_RETRY_MS;
+    return this.lost ? CLAIM_RETRY_MS : RENEWAL_RETRY_MS;
   }
 
   /** Whether the entry has gone, or is another host's. */
@@ -106,9 +140,9 @@ export class LeaseKeeper {
       log.warning(`the own lease ${key} has been revoked; claiming it again`);
       return true;
     }
-    const { publicIp } = change.lease.attrs;
-    if (publicIp === this.lease.attrs.publicIp) return false;
-    log.warning(`the own lease ${key} was taken by ${formatIp4(publicIp)}`);
+    const { attrs } = change.lease;
+    if (this.owns(attrs)) return false;
+    log.warning(`the own lease ${key} was taken by ${formatIp4(attrs.publicIp)}`);
     return true;
   }
 
@@ -130,7 +164,7 @@ export class LeaseKeeper {
     const reported = this.report(
       `another flanneld announces this host's public IP ${ip}: it has rewritten the lease ${key}, so both hosts ` +
         'use one subnet and lose packets to each other; start each with an address of its own (--public-ip or ' +
-        '--iface), or ignore this once if you have edited the entry by hand',
+        '--iface) or a port of its own (--udp-port), or ignore this once if you have edited the entry by hand',
     );
     if (!reported) return;
     // On top of the version just seen and once: of many rivals one gets through, and all have been told by that.
@@ -179,7 +213,7 @@ export class LeaseKeeper {
     const either = AbortSignal.any([signal, this.wake.signal]);
     for (;;) {
       if (signal.aborted) return false;
-      if (this.changes.length > 0) return true;
+      if (this.changes.length > 0 || this.dueNow) return true;
       const ms = this.untilDue();
       if (ms !== null && ms <= 0) return true;
       await this.clock.sleep(Math.min(ms ?? LOOK_MS, LOOK_MS), either);

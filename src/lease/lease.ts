@@ -2,7 +2,7 @@ import type { Cidr4, Ip4 } from '../ip.js';
 
 /** What a host announces about itself beside its subnet: the JSON value under a subnet key. */
 export interface LeaseAttrs {
-  /** Where peers send to; the identity of the host. */
+  /** Where peers send to; the identity of the host, together with a port of its own (identity.ts). */
   readonly publicIp: Ip4;
   /** Canonical text, or null. */
   readonly publicIpV6: string | null;
@@ -47,4 +47,15 @@ export interface OwnLease extends Lease {
   readonly expiration: number | null;
   /** See StoredLease. */
   readonly revision: string;
+}
+
+/** True where nothing differs of what is announced. */
+export function sameAttrs(a: LeaseAttrs, b: LeaseAttrs): boolean {
+  return (
+    a.publicIp === b.publicIp &&
+    a.publicIpV6 === b.publicIpV6 &&
+    a.backendType === b.backendType &&
+    a.backendData === b.backendData &&
+    a.backendV6Data === b.backendV6Data
+  );
 }

@@ -1,4 +1,5 @@
 import type { LeaseEvent } from '../subnet/manager.js';
+import { sameAttrs } from './lease.js';
 import type { Lease, StoredLease } from './lease.js';
 import { formatSubnetKey } from './subnet-key.js';
 
@@ -73,7 +74,7 @@ export class LeaseTracker {
       if (old === undefined) {
         if (now !== undefined) added.push(now);
       } else if (now === undefined) removed.push(old);
-      else if (!sameAttrs(old, now)) changed.push(now);
+      else if (!sameAttrs(old.attrs, now.attrs)) changed.push(now);
     }
     return { added, changed, removed };
   }
@@ -90,16 +91,6 @@ function ownChange(before: OwnState, now: OwnState): OwnLeaseChange | null {
   const seen = before === 'expected' ? null : before;
   if (now === 'expected' || before === now) return null;
   if (now === null) return { type: 'deleted', lease: seen };
-  if (seen === null || !sameAttrs(seen, now)) return { type: 'put', lease: now };
+  if (seen === null || !sameAttrs(seen.attrs, now.attrs)) return { type: 'put', lease: now };
   return seen.revision === now.revision ? null : { type: 'rewritten', lease: now };
-}
-
-function sameAttrs(a: Lease, b: Lease): boolean {
-  return (
-    a.attrs.publicIp === b.attrs.publicIp &&
-    a.attrs.publicIpV6 === b.attrs.publicIpV6 &&
-    a.attrs.backendType === b.attrs.backendType &&
-    a.attrs.backendData === b.attrs.backendData &&
-    a.attrs.backendV6Data === b.attrs.backendV6Data
-  );
 }

@@ -3,7 +3,15 @@ import { openNetlink } from '../dataplane.js';
 import type { Cidr4, Ip4 } from '../ip.js';
 import { header, Message, MessageWriter } from './message.js';
 
-const RTM = { NEWLINK: 16, GETLINK: 18, NEWADDR: 20, GETADDR: 22, NEWROUTE: 24, GETROUTE: 26 } as const;
+const RTM = {
+  NEWLINK: 16,
+  GETLINK: 18,
+  NEWADDR: 20,
+  GETADDR: 22,
+  NEWROUTE: 24,
+  DELROUTE: 25,
+  GETROUTE: 26,
+} as const;
 const NLM_F_DUMP = 0x300;
 const NLM_F_EXCL = 0x200;
 const NLM_F_CREATE = 0x400;
@@ -11,7 +19,8 @@ const AF_INET = 2;
 
 const IFINFOMSG_SIZE = 16;
 const IFLA = { IFNAME: 3, MTU: 4, GSO_MAX_SIZE: 41 } as const;
-const IFF_UP = 1;
+const IFF_UP = 0x01;
+const IFF_RUNNING = 0x40;
 
 const IFADDRMSG_SIZE = 8;
 const IFA = { ADDRESS: 1, LOCAL: 2, FLAGS: 8 } as const;
@@ -26,12 +35,19 @@ export interface Link {
   readonly index: number;
   readonly name: string;
   readonly mtu: number;
+  /** Set up by the administrator. */
   readonly up: boolean;
+  /** Up, and with a carrier. */
+  readonly running: boolean;
+  /** The largest super-packet that the link is handed, in bytes; null where the kernel does not say. */
+  readonly gsoMaxSize: number | null;
 }
 
 export interface Address {
   readonly linkIndex: number;
   readonly ip: Ip4;
+  /** Prefix length. */
+  readonly length: number;
   /** RT_SCOPE_*: 0 global, 253 link, 254 host. */
   readonly scope: number;
   /** IFA_F_*: 0x01 temporary, 0x20 deprecated, 0x80 permanent. */
@@ -44,6 +60,44 @@ export interface RouteEntry {
   readonly destination: Ip4;
   /** Null for a route without a single outgoing link, such as a multipath one. */
   readonly linkIndex: number | null;
+}
+
+/** The host's links, IPv4 addresses and routes at one moment. */
+export interface HostNetwork {
+  readonly links: readonly Link[];
+  readonly addresses: readonly Address[];
+  readonly routes: readonly RouteEntry[];
+}
+
+/** What an announcement is about; the route is null where it is none that `routes()` would list. */
+export type Announcement =
+  { readonly about: 'link or address' } | { readonly about: 'route'; readonly route: RouteEntry | null };
+
+export function readAnnouncement(bytes: Uint8Array): Announcement {
+  const message = new Message(bytes, RTMSG_SIZE);
+  const isRoute = message.type === RTM.NEWROUTE || message.type === RTM.DELROUTE;
+  return isRoute ? { about: 'route', route: decodeRoute(message) } : { about: 'link or address' };
+}
+
+/** Null for a route of another table than the main one, or none that carries packets on. */
+function decodeRoute(message: Message): RouteEntry | null {
+  if ((message.u32(RTA.TABLE) ?? message.header.u8(4)) !== RT_TABLE_MAIN) return null;
+  if (message.header.u8(7) !== RTN_UNICAST) return null;
+  return {
+    length: message.header.u8(1),
+    destination: message.ip4(RTA.DST) ?? 0,
+    linkIndex: message.u32(RTA.OIF) ?? null,
+  };
+}
+
+/** @throws NativeError */
+export function readHostNetwork(): HostNetwork {
+  const netlink = new Rtnetlink();
+  try {
+    return { links: netlink.links(), addresses: netlink.addresses(), routes: netlink.routes() };
+  } finally {
+    netlink.close();
+  }
 }
 
 /**
@@ -59,6 +113,8 @@ export class Rtnetlink {
       name: message.text(IFLA.IFNAME) ?? '',
       mtu: message.u32(IFLA.MTU) ?? 0,
       up: (message.header.u32(8) & IFF_UP) !== 0,
+      running: (message.header.u32(8) & IFF_RUNNING) !== 0,
+      gsoMaxSize: message.u32(IFLA.GSO_MAX_SIZE) ?? null,
     }));
   }
 
@@ -69,20 +125,14 @@ export class Rtnetlink {
       if (ip === undefined) return [];
       // The 8 bits in the header are too few for today's flags.
       const flags = message.u32(IFA.FLAGS) ?? message.header.u8(2);
-      return [{ linkIndex: message.header.u32(4), ip, scope: message.header.u8(3), flags }];
+      const [length, scope] = [message.header.u8(1), message.header.u8(3)];
+      return [{ linkIndex: message.header.u32(4), ip, length, scope, flags }];
     });
   }
 
   /** IPv4 unicast routes of the main table, in the kernel's order. */
   routes(): RouteEntry[] {
-    return this.dump(RTM.GETROUTE, RTMSG_SIZE)
-      .filter((message) => (message.u32(RTA.TABLE) ?? message.header.u8(4)) === RT_TABLE_MAIN)
-      .filter((message) => message.header.u8(7) === RTN_UNICAST)
-      .map((message) => ({
-        length: message.header.u8(1),
-        destination: message.ip4(RTA.DST) ?? 0,
-        linkIndex: message.u32(RTA.OIF) ?? null,
-      }));
+    return this.dump(RTM.GETROUTE, RTMSG_SIZE).flatMap((message) => decodeRoute(message) ?? []);
   }
 
   /** Sets the MTU (bytes) and brings the link up. */

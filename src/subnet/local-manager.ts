@@ -4,6 +4,7 @@ import { LeaseError } from '../errors.js';
 import { formatIp4 } from '../ip.js';
 import type { Cidr4 } from '../ip.js';
 import { chooseSubnet, isCompatible } from '../lease/allocate.js';
+import { sameHost } from '../lease/identity.js';
 import type { LeaseAttrs, OwnLease, StoredLease } from '../lease/lease.js';
 import { formatSubnetKey } from '../lease/subnet-key.js';
 import { log } from '../log.js';
@@ -48,8 +49,10 @@ export class LocalManager implements SubnetManager {
     const refused: Cidr4[] = [];
     for (let tries = 0; tries < MOST_TRIES; tries++) {
       const leases = await this.registry.list(signal);
-      const own = leases.filter((lease) => lease.attrs.publicIp === attrs.publicIp);
-      const usable = own.find((lease) => isCompatible(lease.subnet, config));
+      const own = leases.filter((lease) => sameHost(lease.attrs, attrs));
+      const compatible = own.filter((lease) => isCompatible(lease.subnet, config));
+      // Several: this host has taken over an address, and the lease of the host that had it before is still there.
+      const usable = compatible.find((lease) => this.isPrevious(lease.subnet.v4)) ?? compatible[0];
       if (usable !== undefined) {
         const lease = await this.reuse(usable, attrs, signal);
         if (lease !== null) return lease;
@@ -70,14 +73,14 @@ export class LocalManager implements SubnetManager {
     );
   }
 
-  async renewLease(lease: OwnLease, signal: AbortSignal): Promise<OwnLease> {
+  async renewLease(lease: OwnLease, signal: AbortSignal, attrs = lease.attrs): Promise<OwnLease> {
     let { revision } = lease;
     let ttlSeconds = lease.expiration === null ? null : LEASE_SECONDS;
     for (let tries = 0; tries < MOST_TRIES; tries++) {
-      const renewed = await this.registry.update(lease.subnet, lease.attrs, revision, ttlSeconds, signal);
+      const renewed = await this.registry.update(lease.subnet, attrs, revision, ttlSeconds, signal);
       if (renewed !== null) return renewed;
       const leases = await this.registry.list(signal);
-      const current = holderOf(lease, leases);
+      const current = holderOf(lease, attrs, leases);
       if (current !== undefined) {
         log.info(`the entry of ${formatSubnetKey(lease.subnet)} was rewritten meanwhile; renewing it again`);
         revision = current.revision;
@@ -86,7 +89,7 @@ export class LocalManager implements SubnetManager {
         continue;
       }
       log.warning(`the entry of ${formatSubnetKey(lease.subnet)} has gone; creating it again`);
-      const recreated = await this.registry.create(lease.subnet, lease.attrs, LEASE_SECONDS, signal);
+      const recreated = await this.registry.create(lease.subnet, attrs, LEASE_SECONDS, signal);
       if (recreated !== null) return recreated;
     }
     throw new LeaseError(
@@ -149,6 +152,10 @@ export class LocalManager implements SubnetManager {
     return kept;
   }
 
+  private isPrevious(v4: Cidr4): boolean {
+    return this.previousSubnet?.equals(v4) ?? false;
+  }
+
   /**
    * A subnet that nobody holds: the one this host had before, by its own memory or the store's, else a free one.
    * @throws LeaseError when there is none.
@@ -198,25 +205,25 @@ export class LocalManager implements SubnetManager {
 /** The subnet that the store last knew as ours, if it can be had. */
 function formerSubnet(
   config: NetworkConfig,
-  { publicIp }: LeaseAttrs,
+  attrs: LeaseAttrs,
   expired: readonly ExpiredLease[],
   taken: readonly Cidr4[],
 ): Cidr4 | null {
   const ours = expired
-    .filter(({ subnet, attrs }) => attrs.publicIp === publicIp && isCompatible(subnet, config))
+    .filter((lease) => sameHost(lease.attrs, attrs) && isCompatible(lease.subnet, config))
     .sort((a, b) => b.since - a.since);
   return ours.find(({ subnet }) => !taken.some((cidr) => cidr.overlaps(subnet.v4)))?.subnet.v4 ?? null;
 }
 
 /**
- * Our entry among `leases`; undefined when it has gone and its subnet is free.
+ * Our entry among `leases`, with the attributes it had or those it is to have; undefined when it has gone and its
+ * subnet is free.
  * @throws LeaseError when another host holds the subnet or a part of it.
  */
-function holderOf(own: OwnLease, leases: readonly StoredLease[]): StoredLease | undefined {
+function holderOf(own: OwnLease, next: LeaseAttrs, leases: readonly StoredLease[]): StoredLease | undefined {
   const key = formatSubnetKey(own.subnet);
-  const other = leases.find(
-    (lease) => lease.attrs.publicIp !== own.attrs.publicIp && lease.subnet.v4.overlaps(own.subnet.v4),
-  );
+  const isOurs = ({ attrs }: StoredLease) => sameHost(attrs, own.attrs) || sameHost(attrs, next);
+  const other = leases.find((lease) => !isOurs(lease) && lease.subnet.v4.overlaps(own.subnet.v4));
   if (other !== undefined) {
     throw new LeaseError(
       `subnet ${key} now belongs to the host with public IP ${formatIp4(other.attrs.publicIp)}` +

@@ -29,16 +29,17 @@ export interface SubnetManager {
   getNetworkConfig(signal: AbortSignal): Promise<NetworkConfig>;
 
   /**
-   * A subnet for the host that `attrs.publicIp` names: its former one if it still can be had, else a free one.
+   * A subnet for the host that `attrs` names (lease/identity.ts): its former one if it still can be had, else a free one.
    * @throws LeaseError when there is none.
    */
   acquireLease(attrs: LeaseAttrs, signal: AbortSignal): Promise<OwnLease>;
 
   /**
    * The same lease with a fresh expiration.
+   * @param attrs what to announce from now on in place of the lease's own, when this host has moved
    * @throws LeaseError when another host holds the subnet now, StoreUnavailableError.
    */
-  renewLease(lease: OwnLease, signal: AbortSignal): Promise<OwnLease>;
+  renewLease(lease: OwnLease, signal: AbortSignal, attrs?: LeaseAttrs): Promise<OwnLease>;
 
   /**
    * Renews exactly the version of the entry that `lease` names, and tries that once; null when somebody else has

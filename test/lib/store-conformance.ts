@@ -6,6 +6,7 @@ import { Cidr4 } from '../../src/ip.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
 import { LocalManager } from '../../src/subnet/local-manager.js';
 import type { LeaseRegistry } from '../../src/subnet/registry.js';
+import { movingTests } from './moving-conformance.js';
 import { attrsOf, captureLog, DAY_SECONDS, forever, stopWatches, subnetOf, WatchTable } from './store.js';
 
 /** An empty store of its own for each test, and ways into it that bypass the registry. */
@@ -29,6 +30,9 @@ export function conformance(name: string, open: () => Promise<TestStore>): void 
   });
   describe(`${name}: acquire and renew`, () => {
     managerTests(withStore(open));
+  });
+  describe(`${name}: moving hosts`, () => {
+    movingTests(withStore(open));
   });
   describe(`${name}: watch`, () => {
     watchTests(withStore(open));

@@ -38,14 +38,6 @@ describe('the device', () => {
     // A route of global scope: ip(8) shows any other.
     assert.equal((await a.host.ip('route', 'show', 'dev', 'flannel0')).trim(), '10.244.0.0/16');
   });
-
-  test('deleted by somebody else ends the daemon with the reason', async () => {
-    const [a] = await startBoth();
-    await a.host.ip('link', 'delete', 'flannel0');
-    await a.logged(/the dataplane stopped \(.*\); was the TUN device flannel0 deleted\?/);
-    await a.stop();
-    assert.equal(a.exitCode, 1);
-  });
 });
 
 test('subnet.env is byte for byte what stock flannel writes', async () => {

@@ -71,6 +71,7 @@ test('defaults', () => {
     ipBlackholeRoute: false,
     netConfigPath: '/etc/kube-flannel/net-conf.json',
     setNodeNetworkUnavailable: true,
+    udpPort: 0,
     v: 0,
     vmodule: '',
     logBacktraceAt: '',

@@ -1,0 +1,85 @@
+/** What the network config and the flags say about the udp backend, checked and completed. */
+import { availableParallelism } from 'node:os';
+import type { NetworkConfig } from '../config.js';
+import type { DataplaneOptions, Feature } from '../dataplane.js';
+import { FlannelError, messageOf } from '../errors.js';
+import { decodeField, parseJsonObject, readUint } from '../gojson.js';
+import type { BackendOptions } from './backend.js';
+
+const DEFAULT_PORT = 8285;
+const MOST_QUEUES = 64;
+const MOST_SOURCE_PORTS = 64; // a queue
+
+/** What each tier uses of the kernel, slowest first; `auto` is the last as far as the kernel goes. */
+const TIERS = {
+  basic: [],
+  batch: ['batch'],
+  'udp-offload': ['batch', 'gso', 'gro'],
+  full: ['batch', 'gso', 'gro', 'tso', 'uso'],
+} as const satisfies Record<string, readonly Feature[]>;
+
+export interface UdpSettings {
+  /** Of this host. */
+  readonly port: number;
+  /** Of every host that announces none of its own. */
+  readonly networkPort: number;
+  /** What the dataplane is told whatever its addresses are. */
+  readonly dataplane: Omit<DataplaneOptions, 'tunName' | 'bindAddress' | 'port' | 'tunnelAddress'>;
+}
+
+/** @throws FlannelError that says what to write instead. */
+export function readUdpSettings(config: NetworkConfig, options: BackendOptions): UdpSettings {
+  const networkPort = readPort(config.backend);
+  checkRange('udp-port', options.udpPort, 0, 65535);
+  checkRange('dataplane-queues', options.dataplaneQueues, 0, MOST_QUEUES);
+  checkRange('dataplane-source-ports', options.dataplaneSourcePorts, 1, MOST_SOURCE_PORTS);
+  return {
+    port: options.udpPort === 0 ? networkPort : options.udpPort,
+    networkPort,
+    dataplane: {
+      features: featuresFor(options),
+      required: options.dataplaneTier !== 'auto',
+      threads: threadsFor(options),
+      queues: queuesFor(options),
+      sourcePorts: options.dataplaneSourcePorts,
+      receiveBuffer: options.dataplaneReceiveBuffer,
+      sendBuffer: options.dataplaneSendBuffer,
+    },
+  };
+}
+
+/** The `Port` of the config's Backend object. */
+function readPort(backend: string): number {
+  let port: number;
+  try {
+    const object = parseJsonObject(backend, 'Backend');
+    port = decodeField(object, 'Port', DEFAULT_PORT, readUint, 'a port number such as 8285');
+  } catch (error) {
+    throw new FlannelError(`error decoding UDP backend config: ${messageOf(error)}`, { cause: error });
+  }
+  if (port < 1 || port > 65535) {
+    throw new FlannelError(`error decoding UDP backend config: Port ${port} must be from 1 to 65535`);
+  }
+  return port;
+}
+
+function featuresFor({ dataplaneTier: tier, dataplaneDisable: disabled }: BackendOptions): Feature[] {
+  const features: readonly Feature[] = TIERS[tier === 'auto' ? 'full' : tier];
+  return features.filter((feature) => !(disabled as readonly Feature[]).includes(feature));
+}
+
+/** Two threads on one processor only cost switches between them. */
+function threadsFor({ dataplaneThreads: threads }: BackendOptions): 'single' | 'split' {
+  if (threads !== 'auto') return threads;
+  return availableParallelism() > 1 ? 'split' : 'single';
+}
+
+/** A queue keeps two threads busy. Processors beyond the eighth are left to those whose packets these are. */
+function queuesFor({ dataplaneQueues: queues }: BackendOptions): number {
+  return queues > 0 ? queues : Math.min(4, Math.max(1, availableParallelism() >> 1));
+}
+
+function checkRange(flag: string, value: number, least: number, most: number): void {
+  if (value >= least && value <= most) return;
+  throw new FlannelError(`Invalid ${flag} ${value}: write a number from ${least} to ${most}`);
+}

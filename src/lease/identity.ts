@@ -1,0 +1,42 @@
+/**
+ * Which host a lease belongs to: the one with its public IP. Hosts behind one NAT share that and differ by a port
+ * of their own, which they announce as `{"Port":N}`; a host without one uses the port of the network config, as
+ * all hosts of stock flannel do.
+ */
+import { decodeField, parseJsonObject, readUint } from '../gojson.js';
+import type { JsonValue } from '../gojson.js';
+import type { LeaseAttrs } from './lease.js';
+
+/** The backend data that announces a port of a host's own. */
+export function formatOwnPort(port: number): string {
+  return `{"Port":${port}}`;
+}
+
+/**
+ * The port that a udp host announces; null when it names none, or is no udp host.
+ * @throws FlannelError when its backend data makes no sense.
+ */
+export function ownPortOf({ backendType, backendData }: LeaseAttrs): number | null {
+  if (backendData === null || !['', 'udp'].includes(backendType.toLowerCase())) return null;
+  const data = parseJsonObject(backendData, 'BackendData');
+  return decodeField<number | null>(data, 'Port', null, readPort, 'a port number from 1 to 65535');
+}
+
+function readPort(value: JsonValue, before: number | null): number | null | undefined {
+  if (value.kind === 'null') return before;
+  const port = readUint(value, 0);
+  return port !== undefined && port >= 1 && port <= 65535 ? port : undefined;
+}
+
+/** True for two announcements of one host. */
+export function sameHost(a: LeaseAttrs, b: LeaseAttrs): boolean {
+  return a.publicIp === b.publicIp && portOrNone(a) === portOrNone(b);
+}
+
+function portOrNone(attrs: LeaseAttrs): number | null {
+  try {
+    return ownPortOf(attrs);
+  } catch {
+    return null;
+  }
+}
