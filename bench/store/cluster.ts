@@ -47,12 +47,12 @@ export class LeaseWriter {
 
   /** All leases of the network, each with an etcd lease of its own as flanneld makes it. */
   async fill(): Promise<void> {
-    const ids = new LeaseIds(1);
     const numbers = Array.from({ length: LEASES }, (_, n) => n);
     await inParts(numbers, TOGETHER, async (part) => {
       await Promise.all(
         part.map(async (n) => {
-          const { ID } = await this.client.unary(rpc.leaseGrant, { TTL: TTL_SECONDS, ID: ids.next() }, never);
+          const ID = new LeaseIds(n + 1).next();
+          await this.client.unary(rpc.leaseGrant, { TTL: TTL_SECONDS, ID }, never);
           this.etcdLeases[n] = ID;
         }),
       );
