@@ -12,7 +12,7 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-/** Passes connections on to a port of 127.0.0.1, as long as it is asked to. */
+/** Passes connections to a port of 127.0.0.1 on, as long as it is asked to. */
 export class TcpProxy {
   private server: Server | null = null;
   private readonly sockets = new Set<Socket>();
@@ -24,10 +24,11 @@ export class TcpProxy {
   private constructor(
     readonly port: number,
     private readonly targetPort: number,
+    private readonly targetAddress: string,
   ) {}
 
-  static async to(targetPort: number): Promise<TcpProxy> {
-    const proxy = new TcpProxy(await freePort(), targetPort);
+  static async to(targetPort: number, targetAddress = '127.0.0.1'): Promise<TcpProxy> {
+    const proxy = new TcpProxy(await freePort(), targetPort, targetAddress);
     await proxy.open();
     return proxy;
   }
@@ -79,7 +80,7 @@ export class TcpProxy {
       this.mute(near);
       return;
     }
-    const far = connect(this.targetPort, '127.0.0.1');
+    const far = connect(this.targetPort, this.targetAddress);
     this.track(far);
     near.on('data', (chunk: Buffer) => {
       if (this.fatalText === null || !chunk.includes(this.fatalText)) return;

@@ -23,7 +23,13 @@ class FakeStore {
     if (this.away) return Promise.reject(new StoreUnavailableError('away'));
     return Promise.resolve(lease(attrs, String(Number(old.revision) + 1)));
   }
+
+  touchLease(old: OwnLease): Promise<OwnLease> {
+    return this.renewLease(old, end);
+  }
 }
+
+const end = new AbortController().signal;
 
 let lines: string[];
 let store: FakeStore;
