@@ -110,6 +110,12 @@ export class RunningTool {
     return next.value;
   }
 
+  /** Sends it an empty line and resolves with its answer, a line of JSON. */
+  async ask<T>(): Promise<T> {
+    this.child.stdin?.write('\n');
+    return JSON.parse(await this.line()) as T;
+  }
+
   /** Tells it to end by closing its input; resolves with its last word. */
   async finish<T>(): Promise<T> {
     this.child.stdin?.end();
