@@ -17,8 +17,8 @@ export interface EtcdTimings {
 
 export const DEFAULT_TIMINGS: EtcdTimings = {
   requestMs: 10_000,
-  keepaliveMs: 10_000,
-  keepaliveTimeoutMs: 5_000,
+  keepaliveMs: 6_000,
+  keepaliveTimeoutMs: 3_000,
   silenceMs: 30_000,
 };
 
