@@ -26,30 +26,66 @@ export interface EtcdOptions {
   readonly args?: readonly string[];
 }
 
-/** A real etcd of one member, with a data folder of its own. */
+/** A real etcd, with a data folder of its own: the only member, or one of an EtcdCluster. */
 export class Etcd {
   private child: ChildProcess | null = null;
+  /** All members, as `--initial-cluster` wants them. */
+  private cluster: string;
 
   private constructor(
     private readonly folder: string,
     readonly port: number,
     private readonly peerPort: number,
     private readonly options: EtcdOptions,
-  ) {}
+    readonly name: string,
+  ) {
+    this.cluster = this.asPeer;
+  }
 
   static async start(options: EtcdOptions = {}): Promise<Etcd> {
-    const folder = await mkdtemp(join(tmpdir(), 'etcd-test-'));
-    const etcd = new Etcd(folder, await freePort(), await freePort(), options);
+    const etcd = await Etcd.prepare(options);
     await etcd.restart();
     return etcd;
+  }
+
+  /** Members that know of each other. None runs yet. */
+  static async prepareCluster(size: number, options: EtcdOptions): Promise<Etcd[]> {
+    const members: Etcd[] = [];
+    for (let n = 1; n <= size; n++) members.push(await Etcd.prepare(options, `member-${n}`));
+    for (const member of members) member.cluster = members.map(({ asPeer }) => asPeer).join(',');
+    return members;
+  }
+
+  private static async prepare(options: EtcdOptions, name = 'default'): Promise<Etcd> {
+    const folder = await mkdtemp(join(tmpdir(), 'etcd-test-'));
+    return new Etcd(folder, await freePort(), await freePort(), options, name);
+  }
+
+  private get asPeer(): string {
+    return `${this.name}=http://127.0.0.1:${this.peerPort}`;
+  }
+
+  get running(): boolean {
+    return this.child !== null;
   }
 
   get endpoint(): string {
     return `${this.options.tls === undefined ? 'http' : 'https'}://${this.options.address ?? '127.0.0.1'}:${this.port}`;
   }
 
-  /** Starts it again on the data it has. */
+  /** Starts it again on the data it has; resolves when it answers, for which it takes a majority of its cluster. */
   async restart(): Promise<void> {
+    this.launch();
+    await this.healthy();
+  }
+
+  /** Resolves when it answers. */
+  async healthy(): Promise<void> {
+    await eventually(() => this.isHealthy(), 15_000);
+  }
+
+  /** Starts it and does not wait. */
+  launch(): void {
     const { tls, args = [] } = this.options;
     const peer = `http://127.0.0.1:${this.peerPort}`;
     const security = tls === undefined ? [] : [`--cert-file=${tls.certFile}`, `--key-file=${tls.keyFile}`];
@@ -58,12 +94,13 @@ export class Etcd {
     this.child = spawn(
       'etcd',
       [
+        `--name=${this.name}`,
         `--data-dir=${this.folder}/data`,
         `--listen-client-urls=${this.endpoint}`,
         `--advertise-client-urls=${this.endpoint}`,
         `--listen-peer-urls=${peer}`,
         `--initial-advertise-peer-urls=${peer}`,
-        `--initial-cluster=default=${peer}`,
+        `--initial-cluster=${this.cluster}`,
         '--heartbeat-interval=20',
         '--election-timeout=200',
         ...security,
@@ -72,7 +109,6 @@ export class Etcd {
       { stdio: 'ignore' },
     );
     process.once('exit', this.killNow);
-    await eventually(() => this.isHealthy(), 15_000);
   }
 
   /** Runs etcdctl; its standard output. Credentials and the like come in `args`. */
@@ -102,6 +138,13 @@ export class Etcd {
       { Status: { header: { revision: number } } },
     ];
     return status[0].Status.header.revision;
+  }
+
+  /** Whether it leads its cluster. */
+  async leads(): Promise<boolean> {
+    const status = await this.ctl('endpoint', 'status', '-w', 'fields');
+    const of = (field: string) => new RegExp(`"${field}" : (\\d+)`).exec(status)?.[1];
+    return of('Leader') !== undefined && of('Leader') === of('MemberID');
   }
 
   async compact(): Promise<void> {
@@ -148,4 +191,46 @@ export class Etcd {
   private readonly killNow = (): void => {
     this.child?.kill('SIGKILL');
   };
+}
+
+/** Real etcd members that form one cluster. Each can be killed, paused and restarted by itself. */
+export class EtcdCluster {
+  private constructor(readonly members: readonly Etcd[]) {}
+
+  static async start(options: EtcdOptions = {}, size = 3): Promise<EtcdCluster> {
+    const cluster = new EtcdCluster(await Etcd.prepareCluster(size, options));
+    try {
+      for (const member of cluster.members) member.launch();
+      await Promise.all(cluster.members.map((member) => member.healthy()));
+    } catch (error) {
+      await cluster.close();
+      throw error;
+    }
+    return cluster;
+  }
+
+  get endpoints(): string[] {
+    return this.members.map(({ endpoint }) => endpoint);
+  }
+
+  /** The member that leads; waits for an election that is going on. */
+  async leader(): Promise<Etcd> {
+    return eventually(async () => {
+      for (const member of this.members) {
+        if (member.running && (await member.leads().catch(() => false))) return member;
+      }
+      throw new Error('no running member leads the cluster');
+    }, 15_000);
+  }
+
+  /** Runs etcdctl against a member that runs. */
+  async ctl(...args: string[]): Promise<string> {
+    const member = this.members.find(({ running }) => running);
+    if (member === undefined) throw new Error('no member runs');
+    return member.ctl(...args);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.members.map((member) => member.close()));
+  }
 }
