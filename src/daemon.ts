@@ -8,11 +8,9 @@ import type { Options } from './flags.js';
 import { renewMarginMs } from './flags.js';
 import { selectInterface } from './iface.js';
 import type { HostNetwork } from './iface.js';
-import { formatIp4 } from './ip.js';
+import { followLeases } from './lease/follow.js';
 import { LeaseKeeper } from './lease/keeper.js';
 import type { OwnLease } from './lease/lease.js';
-import { formatSubnetKey } from './lease/subnet-key.js';
-import { LeaseTracker } from './lease/tracker.js';
 import { log } from './log.js';
 import { Rtnetlink } from './netlink/rtnetlink.js';
 import { sleep } from './retry.js';
@@ -115,34 +113,6 @@ async function announce(
     log.info('flannel is ready');
   } catch (error) {
     log.warning(`Failed to write subnet file ${options.subnetFile}: ${messageOf(error)}`);
-  }
-}
-
-/** Keeps the backend's peers equal to the store's leases, and tells the keeper when the own one is touched. */
-async function followLeases(
-  manager: SubnetManager,
-  own: OwnLease,
-  network: BackendNetwork,
-  keeper: LeaseKeeper,
-  signal: AbortSignal,
-): Promise<void> {
-  log.info('Watching for new subnet leases');
-  const tracker = new LeaseTracker(formatSubnetKey(own.subnet));
-  for await (const events of manager.watchLeases(signal)) {
-    const { added, changed, removed, own: ownChange } = tracker.apply(events);
-    for (const { subnet, attrs } of [...added, ...changed]) {
-      log.info(`Subnet added: ${subnet.v4.toString()} via ${formatIp4(attrs.publicIp)}`);
-    }
-    for (const { subnet } of removed) log.info(`Subnet removed: ${subnet.v4.toString()}`);
-    if (added.length + changed.length + removed.length > 0) network.setPeers(tracker.leases());
-    if (ownChange === null) continue;
-    if (ownChange.type === 'put' && ownChange.lease.attrs.publicIp === own.attrs.publicIp) continue;
-    log.warning(
-      ownChange.type === 'put'
-        ? `the own lease ${formatSubnetKey(own.subnet)} was taken by ${formatIp4(ownChange.lease.attrs.publicIp)}`
-        : `the own lease ${formatSubnetKey(own.subnet)} has been revoked; claiming it again`,
-    );
-    keeper.reclaim();
   }
 }
 

@@ -50,9 +50,13 @@ export class Dataplane {
   /** Replaces the whole forwarding table under running traffic. */
   setRoutes(routes: readonly Route[]): void {
     const words = new Uint32Array(routes.length * 4);
-    routes.forEach(({ destination, address, port }, i) => {
-      words.set([destination.ip, destination.length, address, port], i * 4);
-    });
+    let at = 0;
+    for (const { destination, address, port } of routes) {
+      words[at++] = destination.ip;
+      words[at++] = destination.length;
+      words[at++] = address;
+      words[at++] = port;
+    }
     this.core.setRoutes(words);
   }
 

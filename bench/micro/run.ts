@@ -6,7 +6,7 @@ import Benchmark from 'benchmark';
 import { parseNetworkConfig } from '../../src/config.js';
 import { Cidr4 } from '../../src/ip.js';
 import { formatLeaseValue, parseLeaseValue } from '../../src/lease/lease-value.js';
-import type { Lease } from '../../src/lease/lease.js';
+import type { StoredLease } from '../../src/lease/lease.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
 import { LeaseTracker } from '../../src/lease/tracker.js';
 import { decodeEntry } from '../../src/subnet/entry.js';
@@ -16,7 +16,7 @@ import { formatTable } from '../table.js';
 
 const LEASES = 65_536;
 
-function lease(index: number): Lease {
+function lease(index: number): StoredLease {
   return {
     subnet: { v4: new Cidr4(0x0a00_0000 + index * 256, 24), v6: null },
     attrs: {
@@ -26,6 +26,9 @@ function lease(index: number): Lease {
       backendData: null,
       backendV6Data: null,
     },
+    revision: '1',
+    reservation: false,
+    writer: 'elsewhere',
   };
 }
 

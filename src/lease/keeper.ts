@@ -1,26 +1,76 @@
-import { once } from 'node:events';
+import type { Clock } from '../clock.js';
+import { systemClock } from '../clock.js';
 import { FlannelError, messageOf } from '../errors.js';
+import { formatIp4 } from '../ip.js';
 import { log } from '../log.js';
-import { sleep } from '../retry.js';
 import type { SubnetManager } from '../subnet/manager.js';
-import type { OwnLease } from './lease.js';
+import type { Lease, OwnLease, StoredLease } from './lease.js';
+import { formatSubnetKey } from './subnet-key.js';
+import type { OwnLeaseChange } from './tracker.js';
 
-const RETRY_MS = 60_000;
+const MINUTE_MS = 60_000;
 
-/** Keeps the own lease alive: renews it in time, and at once when the store says that somebody touched it. */
+/** How long every lease holds: an expiration further away is a clock that was set back. */
+const LIFETIME_MS = 86_400_000;
+
+/** A renewal has the whole margin to succeed in; a lease that was taken away has nothing to lose. */
+const RENEWAL_RETRY_MS = MINUTE_MS;
+const CLAIM_RETRY_MS = 5_000;
+
+/** The clocks are looked at this often: a timer does not notice that the machine slept, or that a clock was set. */
+const LOOK_MS = 30_000;
+
+/** Another host with our public IP is reported, and told of us, at most this often. */
+const RIVAL_EVERY_MS = MINUTE_MS;
+
+/** How many versions of our own writing are remembered: their events may come after the next one was written. */
+const REMEMBERED_WRITES = 16;
+
+/** When to renew, by either clock. */
+interface Due {
+  readonly wallMs: number;
+  readonly monotonicMs: number;
+}
+
+/**
+ * Keeps the own lease alive. It renews it in time, by the clock that says so first; claims it again at once when it
+ * was deleted; and watches for another daemon that announces the same public IP, with which it would share the
+ * subnet. A store keeps one entry a subnet and tells hosts apart by their public IP only, so such a daemon takes the
+ * entry for its own and rewrites it. Whoever sees a rewriting that is not his says so and rewrites the entry once,
+ * which the other sees in turn: within seconds both logs name the conflict.
+ */
 export class LeaseKeeper {
+  private readonly changes: OwnLeaseChange[] = [];
+  private readonly ownRevisions: string[] = [];
   private wake = new AbortController();
+  private due: Due | null = null;
+  /** The entry is not ours at the moment. */
+  private lost = false;
+  /** When a rival was reported last, by the monotonic clock. */
+  private reportedAt = -Infinity;
 
   /** @param marginMs how long before its end the lease is renewed */
   constructor(
-    private readonly manager: Pick<SubnetManager, 'renewLease'>,
+    private readonly manager: Pick<SubnetManager, 'renewLease' | 'touchLease'>,
     private lease: OwnLease,
     private readonly marginMs: number,
+    private readonly clock: Clock = systemClock,
   ) {}
 
-  /** The own entry was changed or deleted by somebody else: claim it again now. */
-  reclaim(): void {
+  /** What the store says about the own entry, whoever has changed it. */
+  observe(change: OwnLeaseChange): void {
+    this.changes.push(change);
     this.wake.abort();
+  }
+
+  /** There is an entry beside the own one that names our public IP. Packets for its subnet come to this host. */
+  observeDouble({ subnet }: Lease): void {
+    const ip = formatIp4(this.lease.attrs.publicIp);
+    this.report(
+      `the lease ${formatSubnetKey(subnet)} names this host's public IP ${ip} as well: another flanneld announces ` +
+        'it, or the entry is left over from an earlier one; start each with an address of its own (--public-ip or ' +
+        '--iface), or delete the entry',
+    );
   }
 
   /**
@@ -28,36 +78,112 @@ export class LeaseKeeper {
    * @throws LeaseError when another host holds the subnet now.
    */
   async run(signal: AbortSignal): Promise<void> {
-    let pause = this.untilRenewal();
-    while (await this.pause(pause, signal)) {
+    this.hold(this.lease);
+    while (await this.pause(signal)) {
+      const change = this.changes.shift();
       try {
-        this.lease = await this.manager.renewLease(this.lease, signal);
-        pause = this.untilRenewal();
-        log.info(`Lease renewed, new expiration: ${describeExpiration(this.lease)}`);
+        if (change !== undefined) this.lost = this.isLoss(change);
+        if (change === undefined || this.lost) {
+          this.hold(await this.manager.renewLease(this.lease, signal));
+          log.info(`Lease renewed, new expiration: ${describeExpiration(this.lease)}`);
+        } else if (change.lease !== null) {
+          await this.judge(change.lease, signal);
+        }
       } catch (error) {
         if (signal.aborted) return;
         if (!(error instanceof FlannelError) || !error.retryable) throw error;
-        log.error(`Error renewing lease (trying again in ${RETRY_MS / 1000} s): ${messageOf(error)}`);
-        pause = RETRY_MS;
+        const retryMs = this.lost ? CLAIM_RETRY_MS : RENEWAL_RETRY_MS;
+        log.error(`Error renewing lease (trying again in ${retryMs / 1000} s): ${messageOf(error)}`);
+        this.renewIn(retryMs);
       }
     }
   }
 
-  private untilRenewal(): number | null {
-    const { expiration } = this.lease;
-    if (expiration === null) return null;
-    const ms = Math.max(0, expiration - Date.now() - this.marginMs);
-    log.info(`Waiting for ${describeDuration(ms)} to renew lease`);
-    return ms;
+  /** Whether the entry has gone, or is another host's. */
+  private isLoss(change: OwnLeaseChange): boolean {
+    const key = formatSubnetKey(this.lease.subnet);
+    if (change.type === 'deleted') {
+      log.warning(`the own lease ${key} has been revoked; claiming it again`);
+      return true;
+    }
+    const { publicIp } = change.lease.attrs;
+    if (publicIp === this.lease.attrs.publicIp) return false;
+    log.warning(`the own lease ${key} was taken by ${formatIp4(publicIp)}`);
+    return true;
   }
 
-  /** Waits `ms` (null: for ever) or until reclaim(); false when `signal` fired. */
-  private async pause(ms: number | null, signal: AbortSignal): Promise<boolean> {
-    const either = AbortSignal.any([signal, this.wake.signal]);
-    if (ms !== null) await sleep(ms, either);
-    else if (!either.aborted) await once(either, 'abort');
+  /** Our entry, with our public IP: who has written it? */
+  private async judge(seen: StoredLease, signal: AbortSignal): Promise<void> {
+    if (this.ownRevisions.includes(seen.revision)) return;
+    if (seen.reservation !== (this.lease.expiration === null)) {
+      // Daemons keep the one what it is and the other too.
+      log.info(
+        `the own lease ${formatSubnetKey(seen.subnet)} has been made a ${seen.reservation ? 'reservation' : 'lease'}`,
+      );
+      const expiration = seen.reservation ? null : this.clock.wallMs();
+      this.hold({ ...this.lease, expiration, revision: seen.revision });
+      return;
+    }
+    if (seen.writer === 'here') return; // The process that takes over from this one.
+    const ip = formatIp4(this.lease.attrs.publicIp);
+    const key = formatSubnetKey(seen.subnet);
+    const reported = this.report(
+      `another flanneld announces this host's public IP ${ip}: it has rewritten the lease ${key}, so both hosts ` +
+        'use one subnet and lose packets to each other; start each with an address of its own (--public-ip or ' +
+        '--iface), or ignore this once if you have edited the entry by hand',
+    );
+    if (!reported) return;
+    // On top of the version just seen and once: of many rivals one gets through, and all have been told by that.
+    const told = await this.manager.touchLease({ ...this.lease, revision: seen.revision }, signal);
+    if (told !== null) this.hold(told);
+  }
+
+  /** False when there was a report a short while ago. */
+  private report(text: string): boolean {
+    const now = this.clock.monotonicMs();
+    if (now - this.reportedAt < RIVAL_EVERY_MS) return false;
+    this.reportedAt = now;
+    log.error(text);
+    return true;
+  }
+
+  private hold(lease: OwnLease): void {
+    this.lease = lease;
+    this.lost = false;
+    this.ownRevisions.push(lease.revision);
+    if (this.ownRevisions.length > REMEMBERED_WRITES) this.ownRevisions.shift();
+    if (lease.expiration === null) {
+      this.due = null;
+      return;
+    }
+    const leftMs = Math.min(lease.expiration - this.clock.wallMs(), LIFETIME_MS);
+    const ms = Math.max(0, leftMs - this.marginMs);
+    this.renewIn(ms);
+    log.info(`Waiting for ${describeDuration(ms)} to renew lease`);
+  }
+
+  private renewIn(ms: number): void {
+    this.due = { wallMs: this.clock.wallMs() + ms, monotonicMs: this.clock.monotonicMs() + ms };
+  }
+
+  /** Milliseconds until the lease has to be renewed; null: never. */
+  private untilDue(): number | null {
+    if (this.due === null) return null;
+    const { wallMs, monotonicMs } = this.due;
+    return Math.min(wallMs - this.clock.wallMs(), monotonicMs - this.clock.monotonicMs());
+  }
+
+  /** Until something was observed or the renewal is due; false when `signal` fired. */
+  private async pause(signal: AbortSignal): Promise<boolean> {
     this.wake = new AbortController();
-    return !signal.aborted;
+    const either = AbortSignal.any([signal, this.wake.signal]);
+    for (;;) {
+      if (signal.aborted) return false;
+      if (this.changes.length > 0) return true;
+      const ms = this.untilDue();
+      if (ms !== null && ms <= 0) return true;
+      await this.clock.sleep(Math.min(ms ?? LOOK_MS, LOOK_MS), either);
+    }
   }
 }
 

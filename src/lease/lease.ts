@@ -26,10 +26,25 @@ export interface Lease {
   readonly attrs: LeaseAttrs;
 }
 
+/**
+ * Who wrote a version of an entry: a process on this host's network stack (this one, or one that takes over from
+ * it), anybody else, or unknown where the store has no trace of it.
+ */
+export type Writer = 'here' | 'elsewhere' | 'unknown';
+
+/** A lease as a store keeps it. */
+export interface StoredLease extends Lease {
+  /** The store's word for this version of the entry; a renewal succeeds only on top of it. */
+  readonly revision: string;
+  /** An entry that never runs out. */
+  readonly reservation: boolean;
+  readonly writer: Writer;
+}
+
 /** The lease of this host. */
 export interface OwnLease extends Lease {
   /** Milliseconds since the epoch; null for a reservation, which never runs out and is never renewed. */
   readonly expiration: number | null;
-  /** The store's word for this version of the entry; a renewal succeeds only on top of it. */
+  /** See StoredLease. */
   readonly revision: string;
 }

@@ -1,12 +1,14 @@
 import type { LeaseEvent } from '../subnet/manager.js';
-import type { Lease } from './lease.js';
+import type { Lease, StoredLease } from './lease.js';
 import { formatSubnetKey } from './subnet-key.js';
 
-/** What became of the own lease; null when nothing did. A deletion carries the lease as last seen, if ever. */
+/**
+ * What became of the own lease. A deletion carries the lease as last seen, if ever; `rewritten` is a new version that
+ * says the same as the one before.
+ */
 export type OwnLeaseChange =
-  | { readonly type: 'put'; readonly lease: Lease }
-  | { readonly type: 'deleted'; readonly lease: Lease | null }
-  | null;
+  | { readonly type: 'put' | 'rewritten'; readonly lease: StoredLease }
+  | { readonly type: 'deleted'; readonly lease: StoredLease | null };
 
 /** The net effect of a batch of events. A subnet appears in one list at most. */
 export interface LeaseDiff {
@@ -15,7 +17,8 @@ export interface LeaseDiff {
   readonly changed: readonly Lease[];
   /** With their last known attributes, which a delete event does not carry. */
   readonly removed: readonly Lease[];
-  readonly own: OwnLeaseChange;
+  /** Null when nothing did happen to it. */
+  readonly own: OwnLeaseChange | null;
 }
 
 /**
@@ -23,9 +26,9 @@ export interface LeaseDiff {
  * key; the host's own lease is told apart from its peers'.
  */
 export class LeaseTracker {
-  private peers = new Map<string, Lease>();
+  private readonly peers = new Map<string, StoredLease>();
   /** The own entry as far as is known: 'expected' until it was seen for the first time, null once it is gone. */
-  private own: Lease | 'expected' | null = 'expected';
+  private own: StoredLease | 'expected' | null = 'expected';
 
   /** `ownKey`: the subnet key of the lease that this host holds, hence expects to see. */
   constructor(private readonly ownKey: string) {}
@@ -37,9 +40,9 @@ export class LeaseTracker {
 
   /** Takes in a batch. What happens and is undone within one batch leaves no trace in the difference. */
   apply(events: readonly LeaseEvent[]): LeaseDiff {
-    const before = new Map<string, Lease | undefined>();
+    const before = new Map<string, StoredLease | undefined>();
     const ownBefore = this.own;
-    const set = (key: string, lease: Lease | undefined) => {
+    const set = (key: string, lease: StoredLease | undefined) => {
       if (key === this.ownKey) {
         this.own = lease ?? null;
         return;
@@ -76,11 +79,14 @@ export class LeaseTracker {
   }
 }
 
-function ownChange(before: Lease | 'expected' | null, now: Lease | 'expected' | null): OwnLeaseChange {
+type OwnState = StoredLease | 'expected' | null;
+
+function ownChange(before: OwnState, now: OwnState): OwnLeaseChange | null {
   const seen = before === 'expected' ? null : before;
   if (now === 'expected' || before === now) return null;
   if (now === null) return { type: 'deleted', lease: seen };
-  return seen !== null && sameAttrs(seen, now) ? null : { type: 'put', lease: now };
+  if (seen === null || !sameAttrs(seen, now)) return { type: 'put', lease: now };
+  return seen.revision === now.revision ? null : { type: 'rewritten', lease: now };
 }
 
 function sameAttrs(a: Lease, b: Lease): boolean {

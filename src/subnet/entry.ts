@@ -1,6 +1,6 @@
 import { messageOf } from '../errors.js';
 import { parseLeaseValue } from '../lease/lease-value.js';
-import type { Lease, LeaseSubnet } from '../lease/lease.js';
+import type { Lease, LeaseSubnet, StoredLease } from '../lease/lease.js';
 import { parseSubnetKey } from '../lease/subnet-key.js';
 import { log } from '../log.js';
 
@@ -32,24 +32,21 @@ function decodeName(name: string): LeaseSubnet | null {
  * traffic for it.
  */
 export class KnownLeases {
-  private leases = new Map<string, Lease>();
+  private leases = new Map<string, StoredLease>();
 
-  /** Replaces everything by these `[name, value]` pairs. */
-  replace(entries: Iterable<readonly [string, string]>): Lease[] {
+  /** Replaces everything by these entries; null stands for one that cannot be read. */
+  replace(entries: Iterable<readonly [string, StoredLease | null]>): StoredLease[] {
     const before = this.leases;
     this.leases = new Map();
-    for (const [name, value] of entries) {
-      const lease = decodeEntry(name, value) ?? before.get(name);
+    for (const [name, decoded] of entries) {
+      const lease = decoded ?? before.get(name);
       if (lease !== undefined) this.leases.set(name, lease);
     }
     return [...this.leases.values()];
   }
 
-  /** The lease now under `name`; null when there is no news. */
-  put(name: string, value: string): Lease | null {
-    const lease = decodeEntry(name, value);
-    if (lease !== null) this.leases.set(name, lease);
-    return lease;
+  put(name: string, lease: StoredLease): void {
+    this.leases.set(name, lease);
   }
 
   /** The subnet that `name` stood for; null when nobody was told of it. */

@@ -4,14 +4,18 @@ import { LeaseError } from '../errors.js';
 import { formatIp4 } from '../ip.js';
 import type { Cidr4 } from '../ip.js';
 import { chooseSubnet, isCompatible } from '../lease/allocate.js';
-import type { LeaseAttrs, OwnLease } from '../lease/lease.js';
+import type { LeaseAttrs, OwnLease, StoredLease } from '../lease/lease.js';
 import { formatSubnetKey } from '../lease/subnet-key.js';
 import { log } from '../log.js';
-import type { LeaseEvent, SubnetManager } from './manager.js';
-import type { LeaseRegistry, StoredLease } from './registry.js';
+import { sleep } from '../retry.js';
+import type { StoreHealth } from './health.js';
+import type { ExpiredLease, LeaseEvent, SubnetManager } from './manager.js';
+import type { LeaseRegistry } from './registry.js';
 
 const LEASE_SECONDS = 86_400;
 const MOST_TRIES = 10;
+/** Hosts that get in each other's way try again after a random part of this. */
+const JITTER_MS = 50;
 
 /**
  * Subnet leases where the hosts share them out among themselves: each takes a free one by an exclusive create
@@ -49,18 +53,21 @@ export class LocalManager implements SubnetManager {
       if (usable !== undefined) {
         const lease = await this.reuse(usable, attrs, signal);
         if (lease !== null) return lease;
+        await this.stepAside(tries, signal);
         continue;
       }
       const kept = await this.removeUnusable(own, signal);
       const others = leases.filter((lease) => !own.includes(lease) || kept.includes(lease));
-      const taken = [...others.map((lease) => lease.subnet.v4), ...refused];
-      const v4 = this.usablePrevious(config, taken) ?? chooseSubnet(config, taken, this.random);
+      const v4 = await this.choose(config, attrs, others, refused, signal);
       const lease = await this.registry.create({ v4, v6: null }, attrs, LEASE_SECONDS, signal);
       if (lease !== null) return lease;
       log.info(`another host was faster to take ${v4.toString()}; trying again`);
       refused.push(v4);
     }
-    throw new LeaseError('max retries reached trying to acquire a subnet');
+    throw new LeaseError(
+      `max retries reached trying to acquire a subnet: other hosts, or entries that cannot be read, were in the way ` +
+        `of each of ${MOST_TRIES} tries; start flanneld again, and delete broken entries that the log names`,
+    );
   }
 
   async renewLease(lease: OwnLease, signal: AbortSignal): Promise<OwnLease> {
@@ -75,6 +82,7 @@ export class LocalManager implements SubnetManager {
         log.info(`the entry of ${formatSubnetKey(lease.subnet)} was rewritten meanwhile; renewing it again`);
         revision = current.revision;
         ttlSeconds = current.reservation ? null : LEASE_SECONDS;
+        if (tries > 0) await this.stepAside(tries, signal);
         continue;
       }
       log.warning(`the entry of ${formatSubnetKey(lease.subnet)} has gone; creating it again`);
@@ -87,12 +95,26 @@ export class LocalManager implements SubnetManager {
     );
   }
 
+  touchLease(lease: OwnLease, signal: AbortSignal): Promise<OwnLease | null> {
+    const ttlSeconds = lease.expiration === null ? null : LEASE_SECONDS;
+    return this.registry.update(lease.subnet, lease.attrs, lease.revision, ttlSeconds, signal);
+  }
+
+  get health(): StoreHealth {
+    return this.registry.health;
+  }
+
   watchLeases(signal: AbortSignal): AsyncIterable<readonly LeaseEvent[]> {
     return this.registry.watch(signal);
   }
 
   close(): void {
     this.registry.close();
+  }
+
+  /** Waits for a random while, longer the more often one was in each other's way. */
+  private async stepAside(tries: number, signal: AbortSignal): Promise<void> {
+    if (!(await sleep(this.random() * (tries + 1) * JITTER_MS, signal))) signal.throwIfAborted();
   }
 
   private async reuse(found: StoredLease, attrs: LeaseAttrs, signal: AbortSignal): Promise<OwnLease | null> {
@@ -127,9 +149,43 @@ export class LocalManager implements SubnetManager {
     return kept;
   }
 
-  private usablePrevious(config: NetworkConfig, taken: readonly Cidr4[]): Cidr4 | null {
+  /**
+   * A subnet that nobody holds: the one this host had before, by its own memory or the store's, else a free one.
+   * @throws LeaseError when there is none.
+   */
+  private async choose(
+    config: NetworkConfig,
+    attrs: LeaseAttrs,
+    others: readonly StoredLease[],
+    refused: readonly Cidr4[],
+    signal: AbortSignal,
+  ): Promise<Cidr4> {
+    const taken = [...others.map((lease) => lease.subnet.v4), ...refused];
+    const previous = this.usablePrevious(config, others, taken);
+    if (previous !== null) return previous;
+    const expired = await this.registry.expired(signal);
+    const former = formerSubnet(config, attrs, expired, taken);
+    if (former === null) return chooseSubnet(config, taken, this.random, expired);
+    log.info(`taking ${former.toString()} again, which this host had until its lease ran out`);
+    return former;
+  }
+
+  private usablePrevious(
+    config: NetworkConfig,
+    others: readonly StoredLease[],
+    taken: readonly Cidr4[],
+  ): Cidr4 | null {
     const previous = this.previousSubnet;
-    if (previous === null || taken.some((cidr) => cidr.overlaps(previous))) return null;
+    if (previous === null) return null;
+    const holder = others.find((lease) => lease.subnet.v4.overlaps(previous));
+    if (holder !== undefined) {
+      log.warning(
+        `the previous subnet ${previous.toString()} now belongs to the host with public IP ` +
+          `${formatIp4(holder.attrs.publicIp)}; taking another`,
+      );
+      return null;
+    }
+    if (taken.some((cidr) => cidr.overlaps(previous))) return null;
     if (!isCompatible({ v4: previous, v6: null }, config)) {
       log.error(`the previous subnet ${previous.toString()} does not fit the network config; taking another`);
       return null;
@@ -137,6 +193,19 @@ export class LocalManager implements SubnetManager {
     log.info(`taking the previous subnet ${previous.toString()} again`);
     return previous;
   }
+}
+
+/** The subnet that the store last knew as ours, if it can be had. */
+function formerSubnet(
+  config: NetworkConfig,
+  { publicIp }: LeaseAttrs,
+  expired: readonly ExpiredLease[],
+  taken: readonly Cidr4[],
+): Cidr4 | null {
+  const ours = expired
+    .filter(({ subnet, attrs }) => attrs.publicIp === publicIp && isCompatible(subnet, config))
+    .sort((a, b) => b.since - a.since);
+  return ours.find(({ subnet }) => !taken.some((cidr) => cidr.overlaps(subnet.v4)))?.subnet.v4 ?? null;
 }
 
 /**
@@ -152,7 +221,7 @@ function holderOf(own: OwnLease, leases: readonly StoredLease[]): StoredLease | 
     throw new LeaseError(
       `subnet ${key} now belongs to the host with public IP ${formatIp4(other.attrs.publicIp)}` +
         `${formatSubnetKey(other.subnet) === key ? '' : ` (lease ${formatSubnetKey(other.subnet)})`}; ` +
-        'restart this daemon to get another subnet',
+        'start this daemon again to get another subnet, which its containers have to be restarted for',
     );
   }
   return leases.find((lease) => formatSubnetKey(lease.subnet) === key);

@@ -1,14 +1,21 @@
 import type { NetworkConfig } from '../config.js';
-import type { Lease, LeaseAttrs, LeaseSubnet, OwnLease } from '../lease/lease.js';
+import type { Lease, LeaseAttrs, LeaseSubnet, OwnLease, StoredLease } from '../lease/lease.js';
+import type { StoreHealth } from './health.js';
 
 /**
  * What a watch delivers. A snapshot replaces everything known before it; puts and deletes amend it. The own
  * lease is delivered like any other: who owns what is for the consumer to tell apart.
  */
 export type LeaseEvent =
-  | { readonly type: 'snapshot'; readonly leases: readonly Lease[] }
-  | { readonly type: 'put'; readonly lease: Lease }
+  | { readonly type: 'snapshot'; readonly leases: readonly StoredLease[] }
+  | { readonly type: 'put'; readonly lease: StoredLease }
   | { readonly type: 'delete'; readonly subnet: LeaseSubnet };
+
+/** An entry that has run out and that nobody has taken over. */
+export interface ExpiredLease extends Lease {
+  /** When it ran out, in milliseconds since the epoch by the store's clock. */
+  readonly since: number;
+}
 
 /** The store as the daemon sees it. Every engine (etcd, directory, Kubernetes) stands behind this. */
 export interface SubnetManager {
@@ -34,10 +41,20 @@ export interface SubnetManager {
   renewLease(lease: OwnLease, signal: AbortSignal): Promise<OwnLease>;
 
   /**
+   * Renews exactly the version of the entry that `lease` names, and tries that once; null when somebody else has
+   * changed it meanwhile.
+   * @throws StoreUnavailableError.
+   */
+  touchLease(lease: OwnLease, signal: AbortSignal): Promise<OwnLease | null>;
+
+  /**
    * Batches of events, a snapshot first, until `signal` fires. Recovers by itself from whatever the store does
    * and logs it; it ends only with the signal.
    */
   watchLeases(signal: AbortSignal): AsyncIterable<readonly LeaseEvent[]>;
+
+  /** How the store is doing right now, for health checks: each look at it gives the present state. */
+  readonly health: StoreHealth;
 
   close(): void;
 }

@@ -1,11 +1,6 @@
-import type { Lease, LeaseAttrs, LeaseSubnet, OwnLease } from '../lease/lease.js';
-import type { LeaseEvent } from './manager.js';
-
-/** A lease as a registry stores it: reservations are entries that never expire. */
-export interface StoredLease extends Lease {
-  readonly revision: string;
-  readonly reservation: boolean;
-}
+import type { LeaseAttrs, LeaseSubnet, OwnLease, StoredLease } from '../lease/lease.js';
+import type { StoreHealth } from './health.js';
+import type { ExpiredLease, LeaseEvent } from './manager.js';
 
 /**
  * A key/value store that keeps one entry a subnet. This is all that the acquire algorithm needs from it, so
@@ -20,6 +15,9 @@ export interface LeaseRegistry {
 
   /** All well-formed entries; others are skipped with a warning. */
   list(signal: AbortSignal): Promise<readonly StoredLease[]>;
+
+  /** Entries that have run out, as far as the store still knows of them. */
+  expired(signal: AbortSignal): Promise<readonly ExpiredLease[]>;
 
   /** Creates the entry for `ttlSeconds`; null when the key exists (a lost race). */
   create(
@@ -46,6 +44,9 @@ export interface LeaseRegistry {
 
   /** See SubnetManager.watchLeases. */
   watch(signal: AbortSignal): AsyncIterable<readonly LeaseEvent[]>;
+
+  /** See SubnetManager.health. */
+  readonly health: StoreHealth;
 
   close(): void;
 }

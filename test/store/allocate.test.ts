@@ -97,6 +97,52 @@ describe('the choice', () => {
     assert.deepEqual([...counts.values()], [1_000, 1_000, 1_000, 1_000]);
   });
 
+  const used = (...leases: [string, number][]) =>
+    leases.map(([text, since]) => ({ subnet: subnetOf(text), since }));
+
+  it('prefers subnets that were never used', () => {
+    const former = used(['10.5.1.0/24', 1], ['10.5.3.0/24', 2]);
+    for (const dice of [0, 0.4, 0.6, 0.999]) {
+      const chosen = chooseSubnet(small, [], () => dice, former).toString();
+      assert.equal(chosen, dice < 0.5 ? '10.5.2.0/24' : '10.5.4.0/24');
+    }
+  });
+
+  it('then those that have been out of use for longest', () => {
+    const former = used(['10.5.1.0/24', 30], ['10.5.2.0/24', 10], ['10.5.3.0/24', 20], ['10.5.4.0/24', 40]);
+    for (const dice of [0, 0.5, 0.999]) {
+      assert.equal(chooseSubnet(small, [], () => dice, former).toString(), '10.5.2.0/24');
+      assert.equal(chooseSubnet(small, cidrs('10.5.2.0/24'), () => dice, former).toString(), '10.5.3.0/24');
+    }
+  });
+
+  it('counts a use of a larger or smaller size, and the last one of several', () => {
+    const former = used(
+      ['10.5.2.0/23', 10],
+      ['10.5.4.0/25', 5],
+      ['10.5.4.128/25', 8],
+      ['10.5.1.0/24', 9],
+      ['10.0.0.0/8', 1],
+    );
+    assert.equal(chooseSubnet(small, [], () => 0, former).toString(), '10.5.4.0/24');
+    assert.throws(
+      () => chooseSubnet(small, cidrs('10.0.0.0/8'), () => 0, former),
+      /^LeaseError: out of subnets/,
+    );
+  });
+
+  it('is spread over a quarter of many used ones, so that hosts do not all go for one', () => {
+    const wide = range('10.5.1.0', '10.5.40.0', 24);
+    const former = used(...Array.from({ length: 40 }, (_, i): [string, number] => [`10.5.${i + 1}.0/24`, i]));
+    const chosen = Array.from({ length: 100 }, (_, i) =>
+      chooseSubnet(wide, [], () => (i + 0.5) / 100, former).toString(),
+    );
+    assert.deepEqual(
+      [...new Set(chosen)],
+      Array.from({ length: 10 }, (_, i) => `10.5.${i + 1}.0/24`),
+    );
+  });
+
   it('fails with figures and a remedy when there is none', () => {
     const taken = cidrs('10.5.1.0/24', '10.5.2.0/24', '10.5.3.0/24', '10.5.4.0/24', '10.77.0.0/16');
     assert.throws(

@@ -24,6 +24,7 @@ import { ConfigError, LeaseError, StoreUnavailableError } from '../../src/errors
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
 import { DirectoryRegistry } from '../../src/subnet/directory/registry.js';
 import { LocalManager } from '../../src/subnet/local-manager.js';
+import { eventually } from '../lib/eventually.js';
 import { conformance } from '../lib/store-conformance.js';
 import type { TestStore } from '../lib/store-conformance.js';
 import {
@@ -119,6 +120,52 @@ describe('directory', () => {
       return true;
     });
     assert.deepEqual(await readdir(dir), ['subnets']);
+  });
+
+  it('gives away subnets that were never used first, then those that ran out longest ago', async () => {
+    await registry.readConfig(forever).catch(() => undefined); // Makes the folder.
+    await writeFile(join(dir, 'config'), '{"Network":"10.5.0.0/24","SubnetLen":26}');
+    for (const [name, ip, seconds] of [
+      ['10.5.0.64-26', '192.168.0.1', 2 * DAY_SECONDS],
+      ['10.5.0.128-26', '192.168.0.2', 3 * DAY_SECONDS],
+    ] as const) {
+      await put(dir, name, `{"PublicIP":"${ip}","PublicIPv6":null}`);
+      await age(join(subnets, name), seconds);
+    }
+    const acquire = async (ip: string): Promise<string> => {
+      const { subnet } = await new LocalManager(registry, 'Test', null).acquireLease(attrsOf(ip), forever);
+      return formatSubnetKey(subnet);
+    };
+    assert.equal(await acquire('192.168.0.7'), '10.5.0.192-26', 'never used');
+    assert.equal(await acquire('192.168.0.8'), '10.5.0.128-26', 'out of use for longest');
+    assert.equal(await acquire('192.168.0.9'), '10.5.0.64-26');
+  });
+
+  it('gives a host that comes back the subnet that ran out meanwhile', async () => {
+    await registry.readConfig(forever).catch(() => undefined);
+    await writeFile(join(dir, 'config'), '{"Network":"10.5.0.0/16"}');
+    const host = new LocalManager(registry, 'Test', null);
+    const { subnet } = await host.acquireLease(attrsOf('192.168.0.1'), forever);
+    await age(join(subnets, formatSubnetKey(subnet)), DAY_SECONDS + 60);
+    const again = await host.acquireLease(attrsOf('192.168.0.1'), forever);
+    assert.deepEqual(again.subnet, subnet);
+    await age(join(subnets, formatSubnetKey(subnet)), DAY_SECONDS + 60);
+    await registry.create(subnet, attrsOf('192.168.0.2'), DAY_SECONDS, forever);
+    const other = await host.acquireLease(attrsOf('192.168.0.1'), forever);
+    assert.notDeepEqual(other.subnet, subnet);
+  });
+
+  it('tells how it is doing', async () => {
+    const before = registry.health;
+    assert.deepEqual([before.reachable, before.hasTable], [false, false]);
+    await registry.readConfig(forever).catch(() => undefined);
+    const table = new WatchTable(registry);
+    await eventually(() => registry.health.reachable && registry.health.hasTable);
+    await rename(subnets, join(dir, 'elsewhere'));
+    await eventually(() => !registry.health.reachable && registry.health.lastError !== null);
+    await rename(join(dir, 'elsewhere'), subnets);
+    await eventually(() => registry.health.reachable);
+    await table.stop();
   });
 
   it('lets an entry run out 24 h after its mtime', async () => {

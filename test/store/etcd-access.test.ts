@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile, spawnSync } from 'node:child_process';
 import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
@@ -187,7 +188,7 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
     ]); // prettier-ignore
   }
 
-  async function signedBy(ca: string, name: string): Promise<void> {
+  async function signedBy(ca: string, name: string, address = '127.0.0.1'): Promise<void> {
     const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
     const request = file(`${name}.csr`);
     await run('openssl', [
@@ -201,7 +202,10 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
       '-out',
       request,
     ]);
-    await writeFile(file('ext'), 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n');
+    await writeFile(
+      file('ext'),
+      `subjectAltName=IP:${address},DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n`,
+    );
     const authority = ['-CA', file(`${ca}.crt`), '-CAkey', file(`${ca}.key`), '-CAcreateserial'];
     await run('openssl', [
       ...['x509', '-req', '-in', request, '-out', file(`${name}.crt`), '-days', '2'],
@@ -244,6 +248,44 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
     }
   });
 
+  it('refuses a certificate of the right authority for another address', { timeout: 40_000 }, async () => {
+    captureLog();
+    await signedBy('ca', 'elsewhere', '127.0.0.2');
+    const tls = { ...server(false).tls, certFile: file('elsewhere.crt'), keyFile: file('elsewhere.key') };
+    // etcdctl asks 127.0.0.2, where the certificate is right; the client asks 127.0.0.1, where it is not.
+    const etcd = await Etcd.start({ tls, address: '127.0.0.2' });
+    const proxy = await TcpProxy.to(etcd.port, '127.0.0.2');
+    try {
+      const caFile = file('ca.crt');
+      assert.deepEqual(await open(etcd, { caFile }).list(forever), []);
+      const endpoints = [`https://127.0.0.1:${proxy.port}`];
+      await assert.rejects(
+        open(etcd, { caFile, endpoints }).list(forever),
+        /does not match certificate|altnames/,
+      );
+    } finally {
+      await proxy.close();
+      await etcd.close();
+    }
+  });
+
+  it('does not make Node warn of an address that is no name', { timeout: 40_000 }, async () => {
+    captureLog();
+    const warnings: string[] = [];
+    const onWarning = ({ message }: Error): void => void warnings.push(message);
+    process.on('warning', onWarning);
+    const etcd = await Etcd.start(server(false));
+    try {
+      const registry = open(etcd, { caFile: file('ca.crt') });
+      assert.deepEqual(await registry.list(forever), []);
+      await new Promise(setImmediate); // Warnings are emitted in the next tick.
+      assert.deepEqual(warnings, []);
+    } finally {
+      process.off('warning', onWarning);
+      await etcd.close();
+    }
+  });
+
   it('takes up certificates that were replaced', { timeout: 40_000 }, async () => {
     captureLog();
     const etcd = await Etcd.start(server(false));
@@ -269,6 +311,53 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
       assert.ok(await registry.create(subnetOf('10.5.1.0/24'), attrsOf('192.168.0.1'), DAY_SECONDS, forever));
       const anonymous = open(etcd, { caFile });
       await assert.rejects(anonymous.list(forever), StoreUnavailableError);
+    } finally {
+      await etcd.close();
+    }
+  });
+
+  it(
+    'takes up a client certificate that was replaced, and keeps the old one while the new is half written',
+    {
+      timeout: 40_000,
+    },
+    async () => {
+      captureLog();
+      const etcd = await Etcd.start(server(true));
+      const proxy = await TcpProxy.to(etcd.port);
+      try {
+        await signedBy('other-ca', 'stranger');
+        for (const suffix of ['crt', 'key'])
+          await copyFile(file(`stranger.${suffix}`), file(`own.${suffix}`));
+        const registry = open(etcd, {
+          endpoints: [`https://127.0.0.1:${proxy.port}`],
+          caFile: file('ca.crt'),
+          certFile: file('own.crt'),
+          keyFile: file('own.key'),
+        });
+        await assert.rejects(registry.list(forever), StoreUnavailableError);
+        for (const suffix of ['crt', 'key']) await copyFile(file(`client.${suffix}`), file(`own.${suffix}`));
+        assert.deepEqual(await eventually(() => registry.list(forever)), []);
+        // A certificate without its key yet: whoever rotates them writes one after the other.
+        await copyFile(file('stranger.crt'), file('own.crt'));
+        await proxy.cut();
+        await assert.rejects(registry.list(forever), StoreUnavailableError);
+        await proxy.open();
+        assert.deepEqual(await eventually(() => registry.list(forever)), []);
+        await copyFile(file('client.crt'), file('own.crt'));
+      } finally {
+        await proxy.close();
+        await etcd.close();
+      }
+    },
+  );
+
+  it('goes by name as well as by address', { timeout: 40_000 }, async () => {
+    captureLog();
+    const etcd = await Etcd.start(server(false));
+    try {
+      const registry = open(etcd, { endpoints: [`https://localhost:${etcd.port}`], caFile: file('ca.crt') });
+      assert.deepEqual(await registry.list(forever), []);
     } finally {
       await etcd.close();
     }
@@ -306,6 +395,29 @@ describe('etcd: endpoints', () => {
       }
     } finally {
       await etcd.close();
+    }
+  });
+
+  it('may be unix sockets', async () => {
+    captureLog();
+    const folder = await mkdtemp(join(tmpdir(), 'etcd-socket-'));
+    const etcd = await Etcd.start({ args: [] });
+    const socket = join(folder, 'etcd.sock');
+    const server = createServer((near) => {
+      const far = connect(etcd.port, '127.0.0.1');
+      near.pipe(far).pipe(near);
+      for (const end of [near, far]) end.on('error', () => undefined);
+    }).listen(socket);
+    try {
+      for (const endpoint of [`unix://${socket}`, `unix:${socket}`]) {
+        const registry = new EtcdRegistry({ ...options, endpoints: [endpoint] });
+        assert.deepEqual(await registry.list(forever), [], endpoint);
+        registry.close();
+      }
+    } finally {
+      server.close();
+      await etcd.close();
+      await rm(folder, { recursive: true, force: true });
     }
   });
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { status } from '@grpc/grpc-js';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { StoreUnavailableError } from '../../src/errors.js';
+import { ConfigError, StoreUnavailableError } from '../../src/errors.js';
 import { EtcdClient } from '../../src/subnet/etcd/client.js';
 import { DEFAULT_TIMINGS } from '../../src/subnet/etcd/member.js';
 import type { EtcdTimings } from '../../src/subnet/etcd/member.js';
@@ -181,6 +181,14 @@ describe('etcd: the watch', () => {
     assert.equal(table.batches.length, 0);
   });
 
+  it('ends with a signal that fires while the consumer is busy with the snapshot', async () => {
+    const controller = new AbortController();
+    for await (const events of open([etcd.endpoint]).watch(controller.signal)) {
+      assert.equal(events[0]?.type, 'snapshot');
+      controller.abort();
+    }
+  });
+
   it('ends at once with its signal, whatever the store is doing', async () => {
     const waiting = [new WatchTable(open([etcd.endpoint])), new WatchTable(open([proxy.endpoint]))];
     await eventually(() => waiting.every((table) => table.snapshots === 1));
@@ -193,6 +201,44 @@ describe('etcd: the watch', () => {
     const started = Date.now();
     await Promise.all(waiting.map((table) => table.stop()));
     assert.ok(Date.now() - started < 500);
+  });
+});
+
+describe('etcd: its health', { timeout: 60_000 }, () => {
+  it('is told at any time, with what the table is of and since when', async () => {
+    const registry = open([etcd.endpoint]);
+    const { since } = registry.health;
+    assert.deepEqual(
+      { ...registry.health, forMs: 0 },
+      { reachable: false, since, forMs: 0, lastError: null, tableRevision: null, hasTable: false },
+    );
+    const rows = await putHosts(1);
+    const table = new WatchTable(registry);
+    await table.becomes(rows);
+    rows.push(...(await putHosts(2)));
+    await table.becomes(rows);
+    const revision = String(await etcd.revision());
+    await eventually(() => registry.health.tableRevision === revision);
+    assert.ok(registry.health.reachable && registry.health.hasTable);
+    const up = registry.health.since;
+
+    await etcd.kill();
+    await eventually(() => !registry.health.reachable);
+    await eventually(() => registry.health.lastError?.includes('ECONNREFUSED') === true);
+    assert.ok(registry.health.since >= up && registry.health.since <= Date.now());
+    assert.equal(registry.health.tableRevision, revision, 'the table stays');
+    await etcd.restart();
+    await eventually(() => registry.health.reachable);
+  });
+
+  it('is known before there is a watch', async () => {
+    const port = await freePort();
+    const registry = open([`http://127.0.0.1:${port}`]);
+    await assert.rejects(registry.readConfig(forever), StoreUnavailableError);
+    assert.match(registry.health.lastError ?? '', /ECONNREFUSED/);
+    const good = open([etcd.endpoint]);
+    await assert.rejects(good.readConfig(forever), ConfigError);
+    assert.ok(good.health.reachable, 'it has no config, but it answers');
   });
 });
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { Cidr4, parseIp4 } from '../../src/ip.js';
-import type { Lease, LeaseAttrs } from '../../src/lease/lease.js';
+import type { Lease, LeaseAttrs, StoredLease } from '../../src/lease/lease.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
 import { LeaseTracker } from '../../src/lease/tracker.js';
 import type { LeaseDiff } from '../../src/lease/tracker.js';
@@ -11,7 +11,7 @@ import type { LeaseEvent } from '../../src/subnet/manager.js';
 const OWN = '10.5.0.0-24';
 
 /** The lease of 10.5.n.0/24, announced by `host`. */
-function lease(n: number, host = '192.168.77.1', attrs: Partial<LeaseAttrs> = {}): Lease {
+function lease(n: number, host = '192.168.77.1', attrs: Partial<LeaseAttrs> = {}): StoredLease {
   return {
     subnet: { v4: new Cidr4(0x0a050000 + n * 256, 24), v6: null },
     attrs: {
@@ -22,19 +22,22 @@ function lease(n: number, host = '192.168.77.1', attrs: Partial<LeaseAttrs> = {}
       backendV6Data: null,
       ...attrs,
     },
+    revision: '1',
+    reservation: false,
+    writer: 'elsewhere',
   };
 }
 
-const put = (item: Lease): LeaseEvent => ({ type: 'put', lease: item });
-const gone = (item: Lease): LeaseEvent => ({ type: 'delete', subnet: item.subnet });
-const snapshot = (...leases: Lease[]): LeaseEvent => ({ type: 'snapshot', leases });
+const put = (item: StoredLease): LeaseEvent => ({ type: 'put', lease: item });
+const gone = (item: StoredLease): LeaseEvent => ({ type: 'delete', subnet: item.subnet });
+const snapshot = (...leases: StoredLease[]): LeaseEvent => ({ type: 'snapshot', leases });
 const NOTHING: LeaseDiff = { added: [], changed: [], removed: [], own: null };
 
 const own = lease(0);
 const [a, b] = [lease(1, '192.168.77.2'), lease(2, '192.168.77.3')];
 
 /** A tracker that has seen the own lease and these peers. */
-function tracker(...peers: Lease[]): LeaseTracker {
+function tracker(...peers: StoredLease[]): LeaseTracker {
   const seen = new LeaseTracker(OWN);
   seen.apply([snapshot(own, ...peers)]);
   return seen;
@@ -123,6 +126,20 @@ describe('the own lease', () => {
   test('taken over by another host is a put', () => {
     const stolen = lease(0, '192.168.77.66');
     assert.deepEqual(tracker(a).apply([put(stolen)]), { ...NOTHING, own: { type: 'put', lease: stolen } });
+  });
+
+  test('a new version that says the same is told apart from a change', () => {
+    const again = { ...lease(0), revision: '2' };
+    assert.deepEqual(tracker(a).apply([put(again)]), {
+      ...NOTHING,
+      own: { type: 'rewritten', lease: again },
+    });
+    assert.deepEqual(tracker(a).apply([snapshot(again, a)]), {
+      ...NOTHING,
+      own: { type: 'rewritten', lease: again },
+    });
+    const renewed = { ...a, revision: '2' };
+    assert.deepEqual(tracker(a).apply([put(renewed)]), NOTHING, 'a peer may renew as it likes');
   });
 
   test('back after a deletion is a put', () => {

@@ -2,6 +2,8 @@ import { constants } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { codeOf } from '../../errors.js';
+import type { StoredLease } from '../../lease/lease.js';
+import { decodeEntry } from '../entry.js';
 
 /** How long an entry holds after its mtime, in milliseconds. */
 export const LIFETIME_MS = 86_400_000;
@@ -52,7 +54,20 @@ export async function statEntry(path: string): Promise<EntryVersion | null> {
 }
 
 /** A version and its bytes, which belong together whatever happens to the name meanwhile. */
-export async function readEntry(path: string): Promise<{ version: EntryVersion; value: string } | null> {
+export interface EntryFile {
+  readonly version: EntryVersion;
+  readonly value: string;
+}
+
+/** The lease that a file stands for, or null after a warning. A file shows nothing of who wrote it. */
+export function decodeFile(name: string, { version, value }: EntryFile): StoredLease | null {
+  const lease = decodeEntry(name, value);
+  if (lease === null) return null;
+  const { revision, expires } = version;
+  return { ...lease, revision, reservation: expires === null, writer: 'unknown' };
+}
+
+export async function readEntry(path: string): Promise<EntryFile | null> {
   try {
     // A pipe that somebody left here must not hold up the reader.
     const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);

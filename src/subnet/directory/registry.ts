@@ -2,18 +2,19 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError, FlannelError, messageOf, StoreUnavailableError } from '../../errors.js';
 import { formatLeaseValue } from '../../lease/lease-value.js';
-import type { LeaseAttrs, LeaseSubnet, OwnLease } from '../../lease/lease.js';
+import type { LeaseAttrs, LeaseSubnet, OwnLease, StoredLease } from '../../lease/lease.js';
 import { formatSubnetKey } from '../../lease/subnet-key.js';
 import { log } from '../../log.js';
-import { decodeEntry } from '../entry.js';
-import type { LeaseEvent } from '../manager.js';
-import type { LeaseRegistry, StoredLease } from '../registry.js';
+import { StoreMonitor } from '../health.js';
+import type { StoreHealth } from '../health.js';
+import type { ExpiredLease, LeaseEvent } from '../manager.js';
+import type { LeaseRegistry } from '../registry.js';
 import { AtomicFolder } from './atomic.js';
 import type { NewEntry } from './atomic.js';
 import { FolderClock } from './clock.js';
-import { isGone, isLive, LIFETIME_MS, readEntry } from './entry-file.js';
+import { decodeFile, isGone, isLive, LIFETIME_MS, readEntry } from './entry-file.js';
 import type { EntryVersion } from './entry-file.js';
-import { liveEntries, readEntries } from './scan.js';
+import { expiredEntries, liveEntries, readEntries } from './scan.js';
 import { DirectoryWatch } from './watch.js';
 
 /** The remaining time of an entry that was given up: so long over that no clock brings it back. */
@@ -33,19 +34,27 @@ export class DirectoryRegistry implements LeaseRegistry {
   private readonly configPath: string;
   private readonly clock = new FolderClock();
   private readonly folder: AtomicFolder;
+  private readonly monitor: StoreMonitor;
   private prepared: Promise<void> | null = null;
 
   constructor(dir: string) {
     this.configPath = join(dir, 'config');
     this.folder = new AtomicFolder(join(dir, 'subnets'), this.clock);
+    this.monitor = new StoreMonitor(`the lease directory ${this.folder.path}`);
   }
 
   async readConfig(signal: AbortSignal): Promise<string> {
     return this.attempt(signal, async () => {
       try {
-        return await readFile(this.configPath, 'utf8');
+        const text = await readFile(this.configPath, 'utf8');
+        this.monitor.answered();
+        return text;
       } catch (error) {
-        if (!isGone(error)) throw error;
+        if (!isGone(error)) {
+          this.monitor.failed(error);
+          throw error;
+        }
+        this.monitor.answered();
         throw new ConfigError(
           `flannel config not found: ${this.configPath} does not exist. ` +
             `Write it, e.g.: echo '{"Network":"10.244.0.0/16"}' > ${this.configPath}`,
@@ -56,14 +65,20 @@ export class DirectoryRegistry implements LeaseRegistry {
 
   async list(signal: AbortSignal): Promise<readonly StoredLease[]> {
     return this.attempt(signal, async () => {
-      const leases: StoredLease[] = [];
       const live = await liveEntries(this.folder.path, this.clock.now());
-      for (const [name, { version, value }] of await readEntries(this.folder.path, [...live.keys()])) {
-        const lease = decodeEntry(name, value);
-        const { revision, expires } = version;
-        if (lease !== null) leases.push({ ...lease, revision, reservation: expires === null });
-      }
-      return leases;
+      const entries = await readEntries(this.folder.path, [...live.keys()]);
+      return entries.map(([name, file]) => decodeFile(name, file)).filter((lease) => lease !== null);
+    });
+  }
+
+  async expired(signal: AbortSignal): Promise<readonly ExpiredLease[]> {
+    return this.attempt(signal, async () => {
+      const names = await expiredEntries(this.folder.path, this.clock.now());
+      return (await readEntries(this.folder.path, names)).flatMap(([name, file]) => {
+        const { expires } = file.version;
+        const lease = decodeFile(name, file);
+        return lease === null || expires === null ? [] : [{ ...lease, since: expires }];
+      });
     });
   }
 
@@ -111,7 +126,12 @@ export class DirectoryRegistry implements LeaseRegistry {
   }
 
   watch(signal: AbortSignal): AsyncIterable<readonly LeaseEvent[]> {
-    return new DirectoryWatch(this.folder.path, this.clock, () => this.maintain()).run(signal);
+    const maintain = () => this.maintain();
+    return new DirectoryWatch(this.folder.path, this.clock, maintain, this.monitor).run(signal);
+  }
+
+  get health(): StoreHealth {
+    return this.monitor.health;
   }
 
   close(): void {

@@ -4,10 +4,12 @@ import { stat } from 'node:fs/promises';
 import { messageOf } from '../../errors.js';
 import { log } from '../../log.js';
 import { KnownLeases } from '../entry.js';
-import { Outage } from '../outage.js';
+import type { StoredLease } from '../../lease/lease.js';
+import type { StoreMonitor } from '../health.js';
 import type { LeaseEvent } from '../manager.js';
 import { isInternal } from './atomic.js';
 import type { FolderClock } from './clock.js';
+import { decodeFile } from './entry-file.js';
 import { liveEntries, readEntries } from './scan.js';
 
 /** How often the folder is looked at where inotify says nothing: other hosts' writes to a shared folder. */
@@ -19,7 +21,6 @@ const SETTLE_MS = 10;
 
 /** The watch over a folder of entries: a snapshot, then what changes, expires, or comes back. */
 export class DirectoryWatch {
-  private readonly outage: Outage;
   private readonly known = new KnownLeases();
   /** Revisions by entry name as of the last look; null before the first. */
   private seen: Map<string, string> | null = null;
@@ -33,9 +34,8 @@ export class DirectoryWatch {
     private readonly clock: FolderClock,
     /** Called before each look; whatever it rejects with is left to the next call that needs the store. */
     private readonly maintain: () => Promise<void>,
-  ) {
-    this.outage = new Outage(`the lease directory ${path}`);
-  }
+    private readonly monitor: StoreMonitor,
+  ) {}
 
   /** See LeaseRegistry.watch. */
   async *run(signal: AbortSignal): AsyncGenerator<readonly LeaseEvent[]> {
@@ -47,11 +47,12 @@ export class DirectoryWatch {
           await this.maintain();
           await this.arm();
           const events = await this.look();
-          this.outage.end();
+          this.monitor.answered();
+          this.monitor.tableIs(null);
           pauseMs = Math.max(RESCAN_MS, (performance.now() - started) / MOST_OF_TIME);
           if (events.length > 0) yield events;
         } catch (error) {
-          this.outage.begin(error);
+          this.monitor.lost(error);
         }
       } while (await this.pause(pauseMs, signal));
     } finally {
@@ -63,24 +64,25 @@ export class DirectoryWatch {
   private async look(): Promise<LeaseEvent[]> {
     const live = await liveEntries(this.path, this.clock.now());
     const before = this.seen;
-    const values = new Map<string, string>();
+    const read = new Map<string, StoredLease | null>();
     const changed = [...live].filter(([name, revision]) => before?.get(name) !== revision);
     for (const [name] of changed) live.delete(name);
     const names = changed.map(([name]) => name);
-    for (const [name, { version, value }] of await readEntries(this.path, names)) {
-      live.set(name, version.revision);
-      values.set(name, value);
+    for (const [name, file] of await readEntries(this.path, names)) {
+      live.set(name, file.version.revision);
+      read.set(name, decodeFile(name, file));
     }
     this.seen = live;
-    if (before === null) return [{ type: 'snapshot', leases: this.known.replace(values) }];
+    if (before === null) return [{ type: 'snapshot', leases: this.known.replace(read) }];
     const events: LeaseEvent[] = [];
     for (const name of before.keys()) {
       const subnet = live.has(name) ? null : this.known.delete(name);
       if (subnet !== null) events.push({ type: 'delete', subnet });
     }
-    for (const [name, value] of values) {
-      const lease = this.known.put(name, value);
-      if (lease !== null) events.push({ type: 'put', lease });
+    for (const [name, lease] of read) {
+      if (lease === null) continue;
+      this.known.put(name, lease);
+      events.push({ type: 'put', lease });
     }
     return events;
   }

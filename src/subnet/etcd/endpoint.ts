@@ -11,6 +11,8 @@ export interface Endpoint {
   /** In the name syntax of gRPC, e.g. `ipv4:127.0.0.1:2379`, `dns:etcd-1:2379`, `unix:/run/etcd.sock`. */
   readonly target: string;
   readonly tls: boolean;
+  /** The host, where it is an IP address and not a name. */
+  readonly address: string | null;
 }
 
 /**
@@ -23,7 +25,7 @@ export function parseEndpoint(text: string, tlsByDefault: boolean): Endpoint {
   const scheme = match?.[1]?.toLowerCase() ?? '';
   const rest = match?.[2] ?? '';
   if (scheme.startsWith('unix')) {
-    return { name: `unix:${rest}`, target: `unix:${rest}`, tls: scheme === 'unixs' };
+    return { name: `unix:${rest}`, target: `unix:${rest}`, tls: scheme === 'unixs', address: null };
   }
   const authority = rest.replace(/[/?#].*$/s, '').replace(/^.*@/s, '');
   const parts = /^(?:\[([^\]]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/.exec(authority);
@@ -42,5 +44,6 @@ export function parseEndpoint(text: string, tlsByDefault: boolean): Endpoint {
     name: `${tls ? 'https' : 'http'}://${bracketed}:${port}`,
     target: `${resolver}:${bracketed}:${port}`,
     tls,
+    address: resolver === 'dns' ? null : host,
   };
 }

@@ -42,6 +42,7 @@ export class Member {
     signal: AbortSignal,
   ): Promise<Response> {
     return new Promise((resolve, reject) => {
+      signal.throwIfAborted();
       const call = this.client.makeUnaryRequest<Request, Response>(
         method.path,
         method.requestSerialize,
@@ -91,7 +92,9 @@ export class Member {
 
   private connect(): Client {
     const channelCredentials =
-      this.endpoint.tls && this.tls !== null ? this.tls.current : credentials.createInsecure();
+      this.endpoint.tls && this.tls !== null
+        ? this.tls.for(this.endpoint.address)
+        : credentials.createInsecure();
     return new Client(this.endpoint.target, channelCredentials, {
       'grpc.keepalive_time_ms': this.timings.keepaliveMs,
       'grpc.keepalive_timeout_ms': this.timings.keepaliveTimeoutMs,

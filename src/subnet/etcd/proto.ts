@@ -45,10 +45,10 @@ const etcdserverpb = {
     RangeResponse response_range = 1; PutResponse response_put = 2;
     DeleteRangeResponse response_delete_range = 3;`),
   CompareResult: { values: { EQUAL: 0 } },
-  CompareTarget: { values: { VERSION: 0, MOD: 2 } },
+  CompareTarget: { values: { VERSION: 0, MOD: 2, VALUE: 3 } },
   Compare: message(`
     CompareResult result = 1; CompareTarget target = 2; bytes key = 3;
-    int64 version = 4; int64 mod_revision = 6;`),
+    int64 version = 4; int64 mod_revision = 6; bytes value = 7;`),
   TxnRequest: message(`
     repeated Compare compare = 1; repeated RequestOp success = 2; repeated RequestOp failure = 3;`),
   TxnResponse: message(`ResponseHeader header = 1; bool succeeded = 2; repeated ResponseOp responses = 3;`),
@@ -61,7 +61,7 @@ const etcdserverpb = {
     ResponseHeader header = 1; int64 watch_id = 2; bool created = 3; bool canceled = 4;
     int64 compact_revision = 5; string cancel_reason = 6; repeated mvccpb.Event events = 11;`),
 
-  LeaseGrantRequest: message(`int64 TTL = 1;`),
+  LeaseGrantRequest: message(`int64 TTL = 1; int64 ID = 2;`),
   LeaseGrantResponse: message(`int64 ID = 2; int64 TTL = 3; string error = 4;`),
   LeaseRevokeRequest: message(`int64 ID = 1;`),
   LeaseRevokeResponse: message(),
@@ -138,10 +138,13 @@ export interface RequestOp {
   readonly request_delete_range?: { key: Buffer; prev_kv: boolean };
 }
 
+export type Compare =
+  | { readonly target: 'VERSION'; readonly key: Buffer; readonly version: string }
+  | { readonly target: 'MOD'; readonly key: Buffer; readonly mod_revision: string }
+  | { readonly target: 'VALUE'; readonly key: Buffer; readonly value: Buffer };
+
 export interface TxnRequest {
-  readonly compare: readonly (
-    { target: 'VERSION'; key: Buffer; version: string } | { target: 'MOD'; key: Buffer; mod_revision: string }
-  )[];
+  readonly compare: readonly Compare[];
   readonly success: readonly RequestOp[];
   readonly failure: readonly RequestOp[];
 }
@@ -182,7 +185,10 @@ export const rpc = {
   range: method<RangeRequest, RangeResponse>('KV', 'Range'),
   txn: method<TxnRequest, TxnResponse>('KV', 'Txn'),
   watch: method<WatchRequest, WatchResponse>('Watch', 'Watch'),
-  leaseGrant: method<{ TTL: string }, { ID: string; TTL: string; error: string }>('Lease', 'LeaseGrant'),
+  leaseGrant: method<{ TTL: string; ID: string }, { ID: string; TTL: string; error: string }>(
+    'Lease',
+    'LeaseGrant',
+  ),
   leaseRevoke: method<{ ID: string }, object>('Lease', 'LeaseRevoke'),
   leaseTimeToLive: method<{ ID: string; keys: boolean }, { TTL: string; keys: readonly Buffer[] }>(
     'Lease',

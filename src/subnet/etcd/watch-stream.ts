@@ -41,6 +41,8 @@ export class WatchStream {
     const member = client.member();
     try {
       const metadata = await client.metadata(member, signal);
+      // From here on the stream hears of the signal by itself; what has been, nobody tells it.
+      signal.throwIfAborted();
       // A member that is cut off from the others ends the watch instead of keeping it silent.
       metadata.set('hasleader', 'true');
       const stream = new WatchStream(client, member, member.stream(rpc.watch, metadata), signal);

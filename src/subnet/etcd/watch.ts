@@ -1,13 +1,14 @@
 import { status } from '@grpc/grpc-js';
 import { log } from '../../log.js';
 import { Backoff } from '../../retry.js';
+import type { StoredLease } from '../../lease/lease.js';
+import type { StoreMonitor } from '../health.js';
 import type { LeaseEvent } from '../manager.js';
 import type { EtcdClient } from './client.js';
 import { KnownLeases } from '../entry.js';
 import { EtcdError, saysLogIn } from './error.js';
-import { Outage } from '../outage.js';
 import { rpc } from './proto.js';
-import type { ResponseHeader, WatchResponse } from './proto.js';
+import type { KeyValue, ResponseHeader, WatchResponse } from './proto.js';
 import { WatchStream } from './watch-stream.js';
 
 /** The id in answers to progress requests. */
@@ -67,15 +68,19 @@ class Position {
 /** The watch over all subnets of a network: a snapshot, then what changes, over every failure of the store. */
 export class LeaseWatch {
   private readonly backoff = new Backoff(100, 5_000);
-  private readonly outage = new Outage('etcd');
   private readonly known = new KnownLeases();
   /** Null: a snapshot is due. */
   private position: Position | null = null;
 
-  /** @param prefix of the subnet keys, with its slash at the end */
+  /**
+   * @param prefix of the subnet keys, with its slash at the end
+   * @param decode an entry, or null after a warning
+   */
   constructor(
     private readonly client: EtcdClient,
     private readonly prefix: string,
+    private readonly decode: (kv: KeyValue) => StoredLease | null,
+    private readonly monitor: StoreMonitor,
   ) {}
 
   /** See LeaseRegistry.watch. */
@@ -89,7 +94,7 @@ export class LeaseWatch {
         // There has been waiting enough, and what was wrong with this attempt (member, connection, token) is replaced.
         if (error instanceof EtcdError && error.status === status.DEADLINE_EXCEEDED) this.backoff.reset();
         if (error instanceof EtcdError && error.status === status.OUT_OF_RANGE) this.compacted();
-        else this.outage.begin(error);
+        else this.monitor.lost(error);
       }
     } while (await this.backoff.wait(signal));
   }
@@ -99,8 +104,9 @@ export class LeaseWatch {
     const { header, kvs } = await this.client.unary(rpc.range, { key, range_end: rangeEnd }, signal);
     if (header === null) throw new EtcdError(status.UNKNOWN, 'etcd answered a read without a header', false);
     this.position = new Position(header);
-    this.outage.end();
-    const leases = this.known.replace(kvs.map((kv) => [this.nameOf(kv.key), kv.value.toString()] as const));
+    this.monitor.answered();
+    this.monitor.tableIs(header.revision);
+    const leases = this.known.replace(kvs.map((kv) => [this.nameOf(kv.key), this.decode(kv)] as const));
     return { type: 'snapshot', leases };
   }
 
@@ -125,7 +131,7 @@ export class LeaseWatch {
           this.canceled(stream, response);
           return;
         }
-        if (response === first) this.outage.end();
+        if (response === first) this.monitor.answered();
         else this.backoff.reset();
         const events = this.eventsOf(response);
         if (events.length > 0) yield events;
@@ -137,6 +143,7 @@ export class LeaseWatch {
           position.delivered = BigInt(response.header.revision);
         }
         if (response.header !== null) position.see(response.header);
+        this.monitor.tableIs(position.delivered.toString());
       }
     } finally {
       stream.close();
@@ -149,8 +156,10 @@ export class LeaseWatch {
       if (kv === null) continue;
       const name = this.nameOf(kv.key);
       if (type === 'PUT') {
-        const lease = this.known.put(name, kv.value.toString());
-        if (lease !== null) events.push({ type: 'put', lease });
+        const lease = this.decode(kv);
+        if (lease === null) continue;
+        this.known.put(name, lease);
+        events.push({ type: 'put', lease });
       } else {
         const subnet = this.known.delete(name);
         if (subnet !== null) events.push({ type: 'delete', subnet });

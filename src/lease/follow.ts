@@ -1,0 +1,59 @@
+import { formatIp4 } from '../ip.js';
+import { log } from '../log.js';
+import type { SubnetManager } from '../subnet/manager.js';
+import type { LeaseKeeper } from './keeper.js';
+import type { Lease, OwnLease } from './lease.js';
+import { TablePublisher } from './publisher.js';
+import { formatSubnetKey } from './subnet-key.js';
+import { LeaseTracker } from './tracker.js';
+
+const LINES_AT_ONCE = 100;
+
+/** Where the leases of the other hosts go. */
+export interface PeerTable {
+  /** Replaces all peers that were set before. */
+  setPeers(peers: readonly Lease[]): void;
+}
+
+/**
+ * Keeps `table` equal to the store's leases without the own one, and tells the keeper what becomes of that.
+ * Resolves when `signal` fires.
+ * @throws whatever the table or the watch throws.
+ */
+export async function followLeases(
+  manager: Pick<SubnetManager, 'watchLeases'>,
+  own: OwnLease,
+  table: PeerTable,
+  keeper: Pick<LeaseKeeper, 'observe' | 'observeDouble'>,
+  signal: AbortSignal,
+): Promise<void> {
+  log.info('Watching for new subnet leases');
+  const tracker = new LeaseTracker(formatSubnetKey(own.subnet));
+  const publisher = new TablePublisher(() => {
+    table.setPeers(tracker.leases());
+  });
+  const watch = async (): Promise<void> => {
+    for await (const events of manager.watchLeases(signal)) {
+      const { added, changed, removed, own: change } = tracker.apply(events);
+      if (added.length + changed.length + removed.length > 0) publisher.request();
+      if (change !== null) keeper.observe(change);
+      const double = [...added, ...changed].find(({ attrs }) => attrs.publicIp === own.attrs.publicIp);
+      if (double !== undefined) keeper.observeDouble(double);
+      await each([...added, ...changed], ({ subnet, attrs }) => {
+        log.info(`Subnet added: ${subnet.v4.toString()} via ${formatIp4(attrs.publicIp)}`);
+      });
+      await each(removed, ({ subnet }) => {
+        log.info(`Subnet removed: ${subnet.v4.toString()}`);
+      });
+    }
+  };
+  await Promise.all([watch(), publisher.run(signal)]);
+}
+
+/** Writing tens of thousands of lines takes a second or two: the table, renewals and signals do not wait for it. */
+async function each(leases: readonly Lease[], write: (lease: Lease) => void): Promise<void> {
+  for (const [i, lease] of leases.entries()) {
+    if ((i + 1) % LINES_AT_ONCE === 0) await new Promise(setImmediate);
+    write(lease);
+  }
+}
