@@ -61,6 +61,8 @@ const levels = {
   // The hosts of these share one lab, so one file at a time.
   netns: () =>
     run(process.execPath, ['dist/test/lib/in-lab.js', ...nodeTest('netns', '--test-concurrency=1')]),
+  chaos: () => run(process.execPath, ['dist/test/chaos/run.js']),
+  soak: () => run(process.execPath, ['dist/test/soak/run.js']),
   sanitize: () =>
     native('build-asan', 'address,undefined', { UBSAN_OPTIONS: 'print_stacktrace=1' }) ||
     native('build-tsan', 'thread'),
