@@ -14,8 +14,11 @@ import { ChaosError, faultsOf, Session } from './session.js';
 import type { Episode } from './session.js';
 import { World } from './world.js';
 
+/** Its first eight faults have a wiped store, a compaction, a restart and more of the worst among them. */
+const SEED = '195';
+
 const HELP = `npm run test:chaos -- [--seed TEXT] [--faults N] [--from N] [--only NAME,…]
-  --seed    what everything derives from; 'random' makes one up     (default: 1)
+  --seed    what everything derives from; 'random' makes one up     (default: ${SEED})
   --faults  the last fault of the seed to run                       (default: 8)
   --from    the first one                                           (default: 1)
   --only    leave out faults but these: ${FAULTS.map(({ name }) => name).join(', ')}
@@ -48,7 +51,7 @@ function parseOptions(args: readonly string[]): Options | null {
     args: [...args],
     options: {
       help: { type: 'boolean', default: false, short: 'h' },
-      seed: { type: 'string', default: '1' },
+      seed: { type: 'string', default: SEED },
       faults: { type: 'string', default: '8' },
       from: { type: 'string', default: '1' },
       only: { type: 'string', default: '' },
