@@ -33,7 +33,7 @@ export class LeaseTracker {
   /** `ownKey`: the subnet key of the lease that this host holds, hence expects to see. */
   constructor(private readonly ownKey: string) {}
 
-  /** The current leases of other hosts. */
+  /** The current leases of other hosts, more or less by address. */
   leases(): readonly Lease[] {
     return [...this.peers.values()];
   }
@@ -58,7 +58,7 @@ export class LeaseTracker {
         set(formatSubnetKey(event.subnet), undefined);
       } else {
         for (const key of [...this.peers.keys(), this.ownKey]) set(key, undefined);
-        for (const lease of event.leases) set(formatSubnetKey(lease.subnet), lease);
+        for (const lease of inOrder(event.leases)) set(formatSubnetKey(lease.subnet), lease);
       }
     }
     return { ...this.peerChanges(before), own: ownChange(ownBefore, this.own) };
@@ -77,6 +77,11 @@ export class LeaseTracker {
     }
     return { added, changed, removed };
   }
+}
+
+/** By address, in which order a forwarding table is made fastest; etcd gives them in that of their text. */
+function inOrder(leases: readonly StoredLease[]): StoredLease[] {
+  return [...leases].sort((a, b) => a.subnet.v4.ip - b.subnet.v4.ip);
 }
 
 type OwnState = StoredLease | 'expected' | null;
