@@ -265,6 +265,14 @@ describe('etcd: requests', () => {
     assert.ok(Date.now() - started < 900, 'the second one does not try it again');
   });
 
+  it('do not wait long for a member that never completes a connection', async () => {
+    proxy.swallow();
+    const registry = open([proxy.endpoint, etcd.endpoint]);
+    const started = performance.now();
+    await registry.list(forever);
+    assert.ok(performance.now() - started < 5_000);
+  });
+
   it('take a new connection to the next member, for an old one may be as dead', async () => {
     const proxies = [proxy, await TcpProxy.to(etcd.port)];
     closers.push(() => proxies[1]?.close());
