@@ -75,6 +75,8 @@ const levels = {
   netns: () =>
     run(process.execPath, ['dist/test/lib/in-lab.js', ...nodeTest('netns', '--test-concurrency=1')]),
   arm64,
+  chaos: () => run(process.execPath, ['dist/test/chaos/run.js']),
+  soak: () => run(process.execPath, ['dist/test/soak/run.js']),
   sanitize: () =>
     native('build-asan', 'address,undefined', { UBSAN_OPTIONS: 'print_stacktrace=1' }) ||
     native('build-tsan', 'thread'),

@@ -9,6 +9,8 @@ import { Etcd } from '../lib/etcd.js';
 import { eventually } from '../lib/eventually.js';
 import { CONFIG, TestNetwork, undisturbed } from '../lib/network.js';
 import type { NetConf } from '../lib/network.js';
+import { PeerTable, rowsFor, subnetEntry } from '../lib/peer-table.js';
+import type { SubnetEntry } from '../lib/peer-table.js';
 
 const PREFIX = '/coreos.com/network';
 const SETTLED_MS = 10_000;
@@ -30,36 +32,16 @@ async function tearDown(): Promise<void> {
   await network.close();
 }
 
-/** The peers that a daemon has announced in its log, as `subnet via host`. */
-function tableOf(daemon: Daemon): string[] {
-  const table = new Map<string, string>();
-  for (const [, change, subnet = '', via = ''] of daemon.log.matchAll(
-    /Subnet (added|removed): (\S+)(?: via (\S+))?/g,
-  )) {
-    if (change === 'added') table.set(subnet, via);
-    else table.delete(subnet);
-  }
-  return [...table].map(([subnet, via]) => `${subnet} via ${via}`).sort();
-}
-
-/** What etcd says the daemon's table should be. */
-async function storeFor(daemon: Daemon): Promise<string[]> {
-  const lines = (await etcd.ctl('get', '--prefix', `${PREFIX}/subnets/`)).trim().split('\n');
-  const table: string[] = [];
-  for (let i = 0; i + 1 < lines.length; i += 2) {
-    const subnet = (lines[i] ?? '').slice(`${PREFIX}/subnets/`.length).replace('-', '/');
-    const { PublicIP: publicIp } = JSON.parse(lines[i + 1] ?? '') as { PublicIP: string };
-    if (publicIp !== daemon.host.address) table.push(`${subnet} via ${publicIp}`);
-  }
-  return table.sort();
-}
-
 async function tablesSettle(daemons: readonly Daemon[]): Promise<void> {
+  const lines = (await etcd.ctl('get', '--prefix', `${PREFIX}/subnets/`)).trim().split('\n');
+  const entries: SubnetEntry[] = [];
+  for (let i = 0; i + 1 < lines.length; i += 2) {
+    entries.push(subnetEntry(lines[i] ?? '', lines[i + 1] ?? ''));
+  }
   for (const daemon of daemons) {
-    const expected = await storeFor(daemon);
+    const table = new PeerTable(daemon);
     await eventually(() => {
-      assert.deepEqual(tableOf(daemon), expected);
-      return Promise.resolve();
+      assert.deepEqual(table.rows(), rowsFor(daemon.host.address, entries));
     }, SETTLED_MS);
   }
 }

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
+import { status } from '@grpc/grpc-js';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ConfigError, StoreUnavailableError } from '../../src/errors.js';
+import { EtcdClient } from '../../src/subnet/etcd/client.js';
 import { DEFAULT_TIMINGS } from '../../src/subnet/etcd/member.js';
 import type { EtcdTimings } from '../../src/subnet/etcd/member.js';
+import { rpc } from '../../src/subnet/etcd/proto.js';
 import { EtcdRegistry } from '../../src/subnet/etcd/registry.js';
 import { Etcd } from '../lib/etcd.js';
 import { eventually } from '../lib/eventually.js';
@@ -144,6 +147,15 @@ describe('etcd: the watch', () => {
     await table.becomes([...rows, ...(await putHosts(2))], 12_000);
   });
 
+  it('notices it in less than 10 s by default', { timeout: 60_000 }, async () => {
+    const table = new WatchTable(open([proxy.endpoint]));
+    const rows = await putHosts(1);
+    await table.becomes(rows);
+    proxy.swallow();
+    await proxy.open();
+    await table.becomes([...rows, ...(await putHosts(2))], 10_000);
+  });
+
   it('notices a store that has stopped talking', { timeout: 60_000 }, async () => {
     const table = new WatchTable(open([etcd.endpoint], { silenceMs: 300, requestMs: 500 }));
     const rows = await putHosts(1);
@@ -251,6 +263,40 @@ describe('etcd: requests', () => {
     assert.equal((await registry.list(forever)).length, 1);
     assert.equal((await registry.list(forever)).length, 1);
     assert.ok(Date.now() - started < 900, 'the second one does not try it again');
+  });
+
+  it('do not wait long for a member that never completes a connection', async () => {
+    proxy.swallow();
+    const registry = open([proxy.endpoint, etcd.endpoint]);
+    const started = performance.now();
+    await registry.list(forever);
+    assert.ok(performance.now() - started < 5_000);
+  });
+
+  it('take a new connection to the next member, for an old one may be as dead', async () => {
+    const proxies = [proxy, await TcpProxy.to(etcd.port)];
+    closers.push(() => proxies[1]?.close());
+    const credentials = { caFile: '', certFile: '', keyFile: '', username: '', password: '' };
+    const client = new EtcdClient(
+      { endpoints: proxies.map(({ endpoint }) => endpoint), ...credentials },
+      { ...DEFAULT_TIMINGS, requestMs: 1_000 },
+    );
+    closers.push(() => {
+      client.close();
+    });
+    const read = () => client.unary(rpc.range, { key: Buffer.from(PREFIX) }, forever);
+    await read();
+    client.reportFailure(client.member(), status.UNAVAILABLE); // As after a watch that the member has canceled.
+    await read();
+    assert.deepEqual(
+      proxies.map(({ accepted }) => accepted),
+      [1, 1],
+    );
+    for (const each of proxies) {
+      each.swallow();
+      await each.open();
+    }
+    await read();
   });
 
   it('fail in words when nobody answers', async () => {

@@ -105,14 +105,19 @@ export class EtcdClient {
   /** After a failure at `member`: the next call goes elsewhere if it can, and over a connection that works. */
   reportFailure(member: Member, code: status): void {
     if (this.closed || !isMemberTrouble(code)) return;
+    // A simple token names a state of the cluster, and etcd lets calls wait until it has come so far: for ever where
+    // the store was wiped since the login.
+    if (code === status.DEADLINE_EXCEEDED) this.token = null;
     const rotated = this.tls?.refresh() ?? false;
     if (rotated) log.info('TLS files for etcd have changed; connecting with the new ones');
     for (const each of this.members) {
       if (rotated || (each === member && code === status.DEADLINE_EXCEEDED)) each.reconnect();
     }
-    if (member === this.members[this.preferred]) {
-      this.preferred = (this.preferred + 1) % this.members.length;
-    }
+    if (member !== this.members[this.preferred] || this.members.length === 1) return;
+    this.preferred = (this.preferred + 1) % this.members.length;
+    // What killed the one connection may have killed an idle one to the next member as well, and only a call of
+    // several seconds would find out.
+    this.member().reconnect();
   }
 
   /** The next call logs in again. etcd 3.4 refuses a watch with an outdated token as `permission denied`. */

@@ -34,10 +34,12 @@ export function isMemberTrouble(code: status): boolean {
 
 /** The token has run out, was lost with the member that issued it, or is older than a change of the user. */
 export function wantsLogin(error: ServiceError): boolean {
-  return (
-    error.code === status.UNAUTHENTICATED ||
-    /user name is empty|revision of auth store is old|invalid auth token/.test(error.details)
-  );
+  return error.code === status.UNAUTHENTICATED || saysLogIn(error.details);
+}
+
+/** The same for the words alone, in which a watch is refused. */
+export function saysLogIn(words: string): boolean {
+  return /user name is empty|revision of auth store is old|invalid auth token/.test(words);
 }
 
 export function isServiceError(error: unknown): error is ServiceError {

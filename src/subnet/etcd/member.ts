@@ -1,4 +1,4 @@
-import { Client, credentials } from '@grpc/grpc-js';
+import { Client, connectivityState, credentials, status } from '@grpc/grpc-js';
 import type { ClientDuplexStream, Metadata } from '@grpc/grpc-js';
 import type { Endpoint } from './endpoint.js';
 import type { Method } from './proto.js';
@@ -17,10 +17,13 @@ export interface EtcdTimings {
 
 export const DEFAULT_TIMINGS: EtcdTimings = {
   requestMs: 10_000,
-  keepaliveMs: 10_000,
-  keepaliveTimeoutMs: 5_000,
+  keepaliveMs: 6_000,
+  keepaliveTimeoutMs: 3_000,
   silenceMs: 30_000,
 };
+
+/** A connection that takes longer is none: its handshake was swallowed on the way. */
+const CONNECT_MS = 3_000;
 
 /** One etcd member and the gRPC channel to it. */
 export class Member {
@@ -51,6 +54,8 @@ export class Member {
         metadata,
         { deadline: Date.now() + this.timings.requestMs },
         (error, response) => {
+          clearTimeout(unconnected);
+          if (error !== null && gaveUp) error.code = status.DEADLINE_EXCEEDED;
           signal.removeEventListener('abort', cancel);
           if (signal.aborted) reject(signal.reason as Error);
           else if (error !== null) reject(error);
@@ -61,6 +66,12 @@ export class Member {
       const cancel = (): void => {
         call.cancel();
       };
+      let gaveUp = false;
+      const channel = this.client.getChannel();
+      const unconnected = setTimeout(() => {
+        gaveUp = channel.getConnectivityState(false) === connectivityState.CONNECTING;
+        if (gaveUp) cancel();
+      }, CONNECT_MS);
       signal.addEventListener('abort', cancel, { once: true });
     });
   }

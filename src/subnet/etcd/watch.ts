@@ -6,13 +6,16 @@ import type { StoreMonitor } from '../health.js';
 import type { LeaseEvent } from '../manager.js';
 import type { EtcdClient } from './client.js';
 import { KnownLeases } from '../entry.js';
-import { EtcdError } from './error.js';
+import { EtcdError, saysLogIn } from './error.js';
 import { rpc } from './proto.js';
 import type { KeyValue, ResponseHeader, WatchResponse } from './proto.js';
 import { WatchStream } from './watch-stream.js';
 
 /** The id in answers to progress requests. */
 const NO_WATCH = '-1';
+
+/** A watch is answered at once, by whatever member is well. */
+const MOST_UNTIL_OPEN_MS = 3_000;
 
 /** All keys that begin with `prefix`, as etcd wants a range: from `key` up to and without `rangeEnd`. */
 export function prefixRange(prefix: string): { readonly key: Buffer; readonly rangeEnd: Buffer } {
@@ -88,6 +91,8 @@ export class LeaseWatch {
         yield* this.follow(signal);
       } catch (error) {
         if (signal.aborted) return;
+        // There has been waiting enough, and what was wrong with this attempt (member, connection, token) is replaced.
+        if (error instanceof EtcdError && error.status === status.DEADLINE_EXCEEDED) this.backoff.reset();
         if (error instanceof EtcdError && error.status === status.OUT_OF_RANGE) this.compacted();
         else this.monitor.lost(error);
       }
@@ -112,7 +117,7 @@ export class LeaseWatch {
     const range = { ...prefixRange(this.prefix), startRevision: position.delivered + 1n };
     const stream = await WatchStream.open(this.client, range, signal);
     try {
-      const first = await stream.next(this.client.timings.requestMs);
+      const first = await stream.next(Math.min(this.client.timings.requestMs, MOST_UNTIL_OPEN_MS));
       if (first?.header == null) throw stream.fail(status.DEADLINE_EXCEEDED, 'no answer to a watch request');
       if (!first.canceled && !position.precedes(first.header)) {
         log.warning('etcd has gone back in time (wiped or restored?); reading all leases anew');
@@ -168,6 +173,8 @@ export class LeaseWatch {
       this.compacted();
       return;
     }
+    // Authentication has been switched on since the last login, or the token is not valid any more.
+    if (saysLogIn(response.cancel_reason)) this.client.forgetToken();
     if (response.cancel_reason.includes('permission denied')) {
       this.client.forgetToken();
       throw stream.fail(status.PERMISSION_DENIED, 'permission denied to watch the subnets');

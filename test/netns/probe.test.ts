@@ -1,0 +1,97 @@
+/** The probe tells exactly what a path does that is known to lose, double and reorder. */
+import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { after, before, describe, test } from 'node:test';
+import type { Host } from '../../bench/topology.js';
+import { GATEWAY } from '../../bench/topology.js';
+import { eventually } from '../lib/eventually.js';
+import { TestNetwork } from '../lib/network.js';
+import { OneWayProbe, Probe } from '../lib/probe.js';
+
+const PORT = 7011;
+
+describe('the probe', () => {
+  let network: TestNetwork;
+  let host: Host;
+
+  before(async () => {
+    network = await TestNetwork.create(2);
+    host = network.host(1);
+  });
+  after(() => network.close());
+
+  test('counts what a relay drops, doubles and delays', async () => {
+    const relay = createSocket('udp4');
+    relay.bind(PORT, GATEWAY);
+    await once(relay, 'listening');
+    let relayed = 0;
+    let held: Buffer | null = null;
+    const pass = (datagram: Buffer) => {
+      relay.send(datagram, PORT, host.address);
+    };
+    relay.on('message', (datagram) => {
+      // Nothing from the 550th on arrives, so that the figures are exact.
+      if (relayed === 550) return;
+      const number = relayed++ % 100;
+      if (number === 10) return;
+      if (number === 30) {
+        held = datagram;
+        return;
+      }
+      pass(datagram);
+      if (number === 20) pass(datagram);
+      if (held !== null) pass(held);
+      held = null;
+    });
+    const probe = await OneWayProbe.start(host, { host, address: host.address }, 1000, {
+      port: PORT,
+      sendTo: GATEWAY,
+    });
+    try {
+      await eventually(async () => (await probe.progress()).received === 544);
+      const { sent, refused, received, lost, duplicated, reordered } = await probe.finish();
+      assert.deepEqual([received, duplicated, reordered, refused], [544, 6, 6, 0]);
+      assert.equal(lost, sent - 544);
+      assert.ok(sent > 550);
+    } finally {
+      await probe.kill();
+      relay.close();
+    }
+  });
+
+  test('finds the gap, both ways, and keeps its rate', async () => {
+    const other = network.host(2);
+    const probe = await Probe.start(
+      { host, address: host.address },
+      { host: other, address: other.address },
+      10_000,
+    );
+    const started = performance.now();
+    try {
+      await eventually(async () => (await probe.progress()).every(({ received }) => received > 5_000));
+      const cut = Date.now();
+      await other.ip('link', 'set', 'eth0', 'down');
+      await eventually(() => Date.now() - cut > 300);
+      await other.ip('link', 'set', 'eth0', 'up');
+      const healed = Date.now();
+      const before = await probe.progress();
+      await eventually(async () =>
+        (await probe.progress()).every(({ received }, i) => received > (before[i]?.received ?? 0) + 5_000),
+      );
+      const seconds = (performance.now() - started) / 1000;
+      for (const { sent, lost, duplicated, gapMs, gapAtMs } of await probe.finish()) {
+        assert.ok(
+          sent > 0.8 * 10_000 * seconds && sent < 1.2 * 10_000 * (seconds + 1),
+          `${sent} in ${seconds} s`,
+        );
+        assert.ok(gapMs >= healed - cut - 50, `${gapMs} ms`);
+        assert.ok(gapAtMs >= cut - 50 && gapAtMs <= cut + 250, `${gapAtMs - cut} ms after the cut`);
+        assert.ok(lost >= 2_000, `${lost}`);
+        assert.equal(duplicated, 0);
+      }
+    } finally {
+      await probe.kill();
+    }
+  });
+});
