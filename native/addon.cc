@@ -123,7 +123,8 @@ const char* standing_name(Standing standing) {
   return "";
 }
 
-std::vector<Route> read_routes(const Napi::CallbackInfo& info) {
+/// `removals`: whether a port may be 0, for a route that is to go.
+std::vector<Route> read_routes(const Napi::CallbackInfo& info, bool removals) {
   const auto fail = [&] {
     return Napi::RangeError::New(info.Env(),
                                  "routes must be a Uint32Array of valid four-word records");
@@ -137,7 +138,7 @@ std::vector<Route> read_routes(const Napi::CallbackInfo& info) {
   for (size_t i = 0; i < words.ElementLength(); i += kWordsPerRoute) {
     const uint32_t length = words[i + 1];
     const uint32_t port = words[i + 3];
-    if (length > 32 || port == 0 || port > UINT16_MAX) throw fail();
+    if (length > 32 || (port == 0 && !removals) || port > UINT16_MAX) throw fail();
     const NextHop next_hop{htonl(words[i + 2]), htons(static_cast<uint16_t>(port))};
     routes.push_back({words[i], static_cast<uint8_t>(length), next_hop});
   }
@@ -181,6 +182,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
                         InstanceAccessor<&DataplaneObject::inherited>("inherited"),
                         InstanceMethod<&DataplaneObject::start>("start"),
                         InstanceMethod<&DataplaneObject::set_routes>("setRoutes"),
+                        InstanceMethod<&DataplaneObject::change_routes>("changeRoutes"),
                         InstanceMethod<&DataplaneObject::stats>("stats"),
                         InstanceMethod<&DataplaneObject::rebind>("rebind"),
                         InstanceMethod<&DataplaneObject::reopen_device>("reopenDevice"),
@@ -244,12 +246,21 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     });
   }
   void set_routes(const Napi::CallbackInfo& info) {
-    const std::vector<Route> routes = read_routes(info);
+    const std::vector<Route> routes = read_routes(info, false);
     guarded(info.Env(), [&] {
       if (succession_)
         succession_->set_routes(routes);
       else
         core_->set_routes(routes);
+    });
+  }
+  void change_routes(const Napi::CallbackInfo& info) {
+    const std::vector<Route> changes = read_routes(info, true);
+    guarded(info.Env(), [&] {
+      if (succession_)
+        succession_->change_routes(changes);
+      else
+        core_->change_routes(changes);
     });
   }
   void rebind(const Napi::CallbackInfo& info) {
@@ -278,7 +289,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     auto stats = Napi::Object::New(env);
     stats.Set("counters", counters);
     stats.Set("features", feature_names(env, core_->features()));
-    stats.Set("routes", Napi::Number::New(env, static_cast<double>(core_->routes())));
+    stats.Set("routes", Napi::Number::New(env, static_cast<double>(core_->routes().size())));
     stats.Set("restarts", Napi::Number::New(env, static_cast<double>(core_->restarts())));
     const auto standing = succession_ ? succession_->standing() : Standing::owner;
     stats.Set("standing", Napi::String::New(env, standing_name(standing)));

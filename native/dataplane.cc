@@ -271,11 +271,23 @@ void Dataplane::set_persistent(bool persistent) noexcept {
 }
 
 void Dataplane::set_routes(std::span<const Route> routes) {
-  fib_->publish(Fib::build(routes));
+  RouteTable table;
+  table.assign(routes);
+  fib_->publish(Fib::build(table.routes()));
+  routes_ = std::move(table);
 }
 
-size_t Dataplane::routes() const noexcept {
-  return fib_->current().size();
+void Dataplane::change_routes(std::span<const Route> changes) {
+  if (std::ranges::any_of(changes, [](const Route& route) { return route.length > 32; })) {
+    throw std::invalid_argument("prefix length above 32");
+  }
+  for (const Route& change : changes) {
+    if (change.next_hop.port == 0)
+      routes_.remove(change.network, change.length);
+    else
+      routes_.put(change);
+  }
+  fib_->publish(fib_->current().after(changes, routes_));
 }
 
 std::array<uint64_t, kCounterCount> Dataplane::counters() const noexcept {

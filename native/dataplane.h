@@ -120,7 +120,11 @@ class Dataplane {
   void set_persistent(bool persistent) noexcept;
   /// Replaces the forwarding table under the running workers. Throws std::invalid_argument.
   void set_routes(std::span<const Route> routes);
-  [[nodiscard]] size_t routes() const noexcept;
+  /// Adds, replaces and, where the next hop's port is 0, removes routes, on top of those before.
+  /// Throws std::invalid_argument, and then nothing has changed.
+  void change_routes(std::span<const Route> changes);
+  /// As the thread that sets them sees them.
+  [[nodiscard]] const std::vector<Route>& routes() const noexcept { return routes_.routes(); }
   /// The sum over all workers.
   [[nodiscard]] std::array<uint64_t, kCounterCount> counters() const noexcept;
   /// The errno that ended a worker's direction, or 0; 0 again once closed.
@@ -154,6 +158,7 @@ class Dataplane {
   bool virtio_ = false;
   UniqueFd icmp_;
   ActiveFeatures features_;
+  RouteTable routes_;
   std::unique_ptr<Snapshot<Fib>> fib_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<std::unique_ptr<Worker>> workers_;

@@ -9,8 +9,36 @@ namespace {
 
 constexpr size_t kRootSize = 1U << 16;
 
+/// More changes than this at once, and making all anew is no slower.
+constexpr size_t kMostChanges = 4096;
+/// Next hops and chunks that no route uses any more, which changes leave behind, per route.
+constexpr size_t kMostWaste = 1024;
+
 uint32_t mask_of(uint8_t length) noexcept {
   return length == 0 ? 0 : ~uint32_t{0} << (32 - length);
+}
+
+Route checked(Route route) {
+  if (route.length > 32) throw std::invalid_argument("prefix length above 32");
+  route.network &= mask_of(route.length);
+  return route;
+}
+
+bool by_network(const Route& a, const Route& b) noexcept {
+  return a.network != b.network ? a.network < b.network : a.length < b.length;
+}
+
+/// Sorts, and keeps of equal ones the last.
+template <typename Before>
+void sort_unique(std::vector<Route>& routes, Before before) {
+  std::stable_sort(routes.begin(), routes.end(), before);
+  // Of equal neighbours the last: the stable sort left them in the caller's order.
+  size_t kept = 0;
+  for (const Route& route : routes) {
+    if (kept > 0 && !before(routes[kept - 1], route)) kept--;
+    routes[kept++] = route;
+  }
+  routes.resize(kept);
 }
 
 /// The routes by rising prefix length, one per prefix: painting them in this order lets each longer
@@ -19,26 +47,59 @@ uint32_t mask_of(uint8_t length) noexcept {
 std::vector<Route> in_paint_order(std::span<const Route> routes) {
   std::vector<Route> sorted;
   sorted.reserve(routes.size());
-  for (Route route : routes) {
-    if (route.length > 32) throw std::invalid_argument("prefix length above 32");
-    route.network &= mask_of(route.length);
-    sorted.push_back(route);
-  }
-  const auto before = [](const Route& a, const Route& b) {
+  for (const Route& route : routes) sorted.push_back(checked(route));
+  sort_unique(sorted, [](const Route& a, const Route& b) {
     return a.length != b.length ? a.length < b.length : a.network < b.network;
-  };
-  std::stable_sort(sorted.begin(), sorted.end(), before);
-  // Of equal neighbours keep the last: the stable sort left them in the caller's order.
-  std::vector<Route> unique;
-  unique.reserve(sorted.size());
-  for (const Route& route : sorted) {
-    if (!unique.empty() && !before(unique.back(), route)) unique.pop_back();
-    unique.push_back(route);
-  }
-  return unique;
+  });
+  return sorted;
 }
 
 }  // namespace
+
+void RouteTable::assign(std::span<const Route> routes) {
+  std::vector<Route> next;
+  next.reserve(routes.size());
+  for (const Route& route : routes) next.push_back(checked(route));
+  sort_unique(next, by_network);
+  routes_ = std::move(next);
+}
+
+void RouteTable::put(Route route) {
+  route = checked(route);
+  const auto at = std::lower_bound(routes_.begin(), routes_.end(), route, by_network);
+  if (at != routes_.end() && !by_network(route, *at))
+    *at = route;
+  else
+    routes_.insert(at, route);
+}
+
+void RouteTable::remove(uint32_t network, uint8_t length) {
+  const Route route = checked({network, length, {}});
+  const auto at = std::lower_bound(routes_.begin(), routes_.end(), route, by_network);
+  if (at != routes_.end() && !by_network(route, *at)) routes_.erase(at);
+}
+
+const Route* RouteTable::find(uint32_t network, uint8_t length) const noexcept {
+  const Route route{network & mask_of(length), length, {}};
+  const auto at = std::lower_bound(routes_.begin(), routes_.end(), route, by_network);
+  return at != routes_.end() && !by_network(route, *at) ? &*at : nullptr;
+}
+
+const Route* RouteTable::covering(uint32_t network, uint8_t length) const noexcept {
+  while (length-- > 0) {
+    if (const Route* route = find(network, length)) return route;
+  }
+  return nullptr;
+}
+
+std::span<const Route> RouteTable::within(uint32_t network, uint8_t length) const noexcept {
+  const uint32_t first = network & mask_of(length);
+  const uint32_t last = first | ~mask_of(length);
+  const auto begin =
+      std::lower_bound(routes_.begin(), routes_.end(), Route{first, length, {}}, by_network);
+  const auto end = std::upper_bound(begin, routes_.end(), Route{last, 32, {}}, by_network);
+  return {begin, end};
+}
 
 Fib::Fib() : root_(kRootSize, kNoRoute) {}
 
@@ -54,6 +115,32 @@ std::unique_ptr<const Fib> Fib::build(std::span<const Route> routes) {
     fib->size_++;
   }
   return fib;
+}
+
+std::unique_ptr<const Fib> Fib::after(std::span<const Route> changed,
+                                      const RouteTable& table) const {
+  const size_t most_waste = 2 * table.routes().size() + kMostWaste;
+  if (changed.size() > kMostChanges || next_hops_.size() + changed.size() > most_waste ||
+      chunks_.size() > most_waste) {
+    return build(table.routes());
+  }
+  auto fib = std::unique_ptr<Fib>(new Fib(*this));
+  for (const Route& change : changed) {
+    // What lies below the prefix shows through where nothing longer covers it.
+    const Route* below = table.covering(change.network, change.length);
+    const auto inside = table.within(change.network, change.length);
+    fib->insert(checked(change), below == nullptr ? kNoRoute : fib->add_next_hop(below->next_hop));
+    for (const Route& route : in_paint_order(inside)) {
+      fib->insert(route, fib->add_next_hop(route.next_hop));
+    }
+  }
+  fib->size_ = table.routes().size();
+  return fib;
+}
+
+Fib::Entry Fib::add_next_hop(const NextHop& next_hop) {
+  next_hops_.push_back(next_hop);
+  return static_cast<Entry>(next_hops_.size());
 }
 
 void Fib::insert(const Route& route, Entry leaf) {

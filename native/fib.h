@@ -33,12 +33,41 @@ struct Route {
   NextHop next_hop;
 };
 
+/// All routes by network and prefix length, one per prefix. What a forwarding table is made of, and
+/// what changes one.
+class RouteTable {
+ public:
+  /// Replaces all. Of two routes with one prefix the later one counts; host bits are ignored.
+  /// Throws std::invalid_argument for a prefix length above 32, as all below.
+  void assign(std::span<const Route> routes);
+  /// Adds a route, or replaces that with its prefix.
+  void put(Route route);
+  /// Removes the route with this prefix, if there is one.
+  void remove(uint32_t network, uint8_t length);
+
+  [[nodiscard]] const std::vector<Route>& routes() const noexcept { return routes_; }
+  /// The route with exactly this prefix, or nullptr.
+  [[nodiscard]] const Route* find(uint32_t network, uint8_t length) const noexcept;
+  /// The route of the longest prefix that covers this one without being it, or nullptr.
+  [[nodiscard]] const Route* covering(uint32_t network, uint8_t length) const noexcept;
+  /// The routes whose prefixes lie within this one, itself included.
+  [[nodiscard]] std::span<const Route> within(uint32_t network, uint8_t length) const noexcept;
+
+ private:
+  std::vector<Route> routes_;
+};
+
 /// A trie of strides 16-8-8: one to three dependent loads a lookup, however many routes there are.
 class Fib {
  public:
   /// Of two routes with one prefix the later one counts. Host bits in `network` are ignored.
   /// Throws std::invalid_argument for a prefix length above 32.
   static std::unique_ptr<const Fib> build(std::span<const Route> routes);
+
+  /// This table after `changed`, of which the network and the length count: whether and where each
+  /// of these prefixes leads now, `table` says. Costs a copy and the changes, not all routes anew.
+  [[nodiscard]] std::unique_ptr<const Fib> after(std::span<const Route> changed,
+                                                 const RouteTable& table) const;
 
   /// The next hop of the longest prefix that covers `destination` (host order), or nullptr. The
   /// result lives as long as the table.
@@ -51,6 +80,11 @@ class Fib {
     return entry == kNoRoute ? nullptr : &next_hops_[entry - 1];
   }
 
+  /// Of memory.
+  [[nodiscard]] size_t bytes() const noexcept {
+    return root_.capacity() * sizeof(Entry) + chunks_.capacity() * sizeof(Chunk) +
+           next_hops_.capacity() * sizeof(NextHop);
+  }
   /// Distinct prefixes.
   [[nodiscard]] size_t size() const noexcept { return size_; }
 
@@ -62,7 +96,9 @@ class Fib {
   static constexpr Entry kIsChunk = 0x80000000;
 
   Fib();
+  Fib(const Fib&) = default;
   void insert(const Route& route, Entry leaf);
+  Entry add_next_hop(const NextHop& next_hop);
   Entry as_chunk(Entry entry);
 
   std::vector<Entry> root_;

@@ -112,6 +112,11 @@ export declare class Dataplane {
    * then the table before stays.
    */
   setRoutes(routes: Uint32Array): void;
+  /**
+   * Adds and replaces routes on top of those before, in the same words; a port of 0 removes the route of that prefix.
+   * Costs what changes, not what stays. Throws RangeError, and then the table before stays.
+   */
+  changeRoutes(changes: Uint32Array): void;
   stats(): Stats;
   /** Moves the sockets to another local address. When it throws, they stay where they are. */
   rebind(address: number, port: number): void;

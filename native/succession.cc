@@ -321,9 +321,19 @@ void Succession::stand_by() {
 
 void Succession::set_routes(std::span<const Route> routes) {
   dataplane_.set_routes(routes);
+  keep_routes();
+}
+
+void Succession::change_routes(std::span<const Route> changes) {
+  dataplane_.change_routes(changes);
+  keep_routes();
+}
+
+/// For the process that stands by.
+void Succession::keep_routes() {
   {
     const std::lock_guard lock(mutex_);
-    routes_.assign(routes.begin(), routes.end());
+    routes_.assign(dataplane_.routes().begin(), dataplane_.routes().end());
     routes_changed_ = true;
   }
   if (stood_by_) wake();

@@ -69,6 +69,8 @@ class Succession {
   void start();
   /// Replaces the forwarding table, here and with the process that stands by.
   void set_routes(std::span<const Route> routes);
+  /// The same for Dataplane::change_routes.
+  void change_routes(std::span<const Route> changes);
 
   /// A dataplane over what is found at `control_socket`, with its succession: a new one, one over
   /// the device that an owner left behind, or one that is to take over from the owner. Throws
@@ -97,6 +99,7 @@ class Succession {
 
  private:
   void end_thread() noexcept;
+  void keep_routes();
   void take_over();
   void stand_by();
   void run() noexcept;

@@ -81,15 +81,13 @@ export class Dataplane {
 
   /** Replaces the whole forwarding table under running traffic. */
   setRoutes(routes: readonly Route[]): void {
-    const words = new Uint32Array(routes.length * 4);
-    let at = 0;
-    for (const { destination, address, port } of routes) {
-      words[at++] = destination.ip;
-      words[at++] = destination.length;
-      words[at++] = address;
-      words[at++] = port;
-    }
-    this.core.setRoutes(words);
+    this.core.setRoutes(toWords(routes));
+  }
+
+  /** Adds and replaces routes, and removes those with the prefixes `removed`, on top of those before. */
+  changeRoutes(put: readonly Route[], removed: readonly Cidr4[]): void {
+    const gone = removed.map((destination) => ({ destination, address: 0, port: 0 }));
+    this.core.changeRoutes(toWords([...gone, ...put]));
   }
 
   stats(): Native.Stats {
@@ -100,6 +98,19 @@ export class Dataplane {
   close(): void {
     this.core.close();
   }
+}
+
+/** Routes as the core takes them: four words each. */
+function toWords(routes: readonly Route[]): Uint32Array {
+  const words = new Uint32Array(routes.length * 4);
+  let at = 0;
+  for (const { destination, address, port } of routes) {
+    words[at++] = destination.ip;
+    words[at++] = destination.length;
+    words[at++] = address;
+    words[at++] = port;
+  }
+  return words;
 }
 
 /** A NETLINK_ROUTE socket; see native/index.d.ts. */

@@ -225,8 +225,9 @@ function allocation(): void {
     times.push(performance.now() - started);
   }
   samples.allocation = times;
-  figure('allocation: one of 65,536 subnets, 60,000 taken, median', 'ms', quantile(times, 0.5));
-  figure('allocation: the same, slowest of 100', 'ms', Math.max(...times), 10);
+  figure('allocation: one of 65,536 subnets, 60,000 taken, median', 'ms', quantile(times, 0.5), 10);
+  // A collection of garbage falls into some of them, and the first runs before the code is compiled.
+  figure('allocation: the same, slowest of 100', 'ms', Math.max(...times));
 }
 
 async function main(): Promise<number> {

@@ -8,6 +8,7 @@ import { createUdpBackend } from '../../src/backend/udp.js';
 import { parseNetworkConfig } from '../../src/config.js';
 import { parseFlags } from '../../src/flags.js';
 import { followLeases } from '../../src/lease/follow.js';
+import type { PeerTable } from '../../src/lease/follow.js';
 import { LeaseKeeper } from '../../src/lease/keeper.js';
 import { EtcdRegistry } from '../../src/subnet/etcd/registry.js';
 import { LocalManager } from '../../src/subnet/local-manager.js';
@@ -60,18 +61,27 @@ async function main(endpoint: string, own: number): Promise<void> {
       yield events;
     }
   }
-  const table = {
-    setPeers: (peers: Parameters<typeof network.setPeers>[0]) => {
-      const begun = now();
-      network.setPeers(peers);
-      const inTable = now();
-      tableMs += inTable - begun;
-      for (const event of waiting) times.push({ ...event, inTable });
-      waiting = [];
-      tables++;
-      if (!synced) report({ kind: 'synced', leases, peers: peers.length, ms: inTable - started, acquireMs });
+  const timed = <T>(change: () => T): T => {
+    const begun = now();
+    const result = change();
+    const inTable = now();
+    tableMs += inTable - begun;
+    for (const event of waiting) times.push({ ...event, inTable });
+    waiting = [];
+    tables++;
+    return result;
+  };
+  const table: PeerTable = {
+    setPeers: (peers) => {
+      timed(() => {
+        network.setPeers(peers);
+      });
+      if (!synced) {
+        report({ kind: 'synced', leases, peers: peers.length, ms: now() - started, acquireMs });
+      }
       synced = true;
     },
+    changePeers: (put, removed) => synced && timed(() => network.changePeers(put, removed)),
   };
   process.on('message', (message) => {
     if (message === 'events') {

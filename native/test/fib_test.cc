@@ -71,6 +71,54 @@ TEST(Fib, AgreesWithALinearSearchOver100SeedsOf10000Lookups) {
   }
 }
 
+TEST(Fib, ChangesLeadToTheTableThatIsMadeAnew) {
+  for (uint64_t seed = 0; seed < 100; seed++) {
+    std::mt19937_64 random(seed);
+    const auto address = [&] {
+      return static_cast<uint32_t>((random() % 2) << 31 | random() % (1 << 20));
+    };
+    RouteTable table;
+    auto fib = Fib::build({});
+    for (int round = 0; round < 200; round++) {
+      std::vector<Route> changes;
+      for (size_t count = 1 + random() % 4; count > 0; count--) {
+        Route change{address(), static_cast<uint8_t>(random() % 33), hop(random() % 50)};
+        const bool removes = random() % 3 == 0;
+        if (removes && !table.routes().empty()) {
+          change = table.routes()[random() % table.routes().size()];
+        }
+        if (removes)
+          table.remove(change.network, change.length);
+        else
+          table.put(change);
+        changes.push_back(change);
+      }
+      fib = fib->after(changes, table);
+      ASSERT_EQ(fib->size(), table.routes().size());
+      for (int i = 0; i < 50; i++) {
+        const Route& change = changes[random() % changes.size()];
+        const uint32_t inside =
+            (change.network & mask(change.length)) | (address() & ~mask(change.length));
+        compare(*fib, table.routes(), i % 2 == 0 ? inside : address(), seed);
+      }
+    }
+  }
+}
+
+TEST(Fib, ChangesDoNotPileUp) {
+  RouteTable table;
+  auto fib = Fib::build({});
+  const Route route{0x0a000000, 24, hop(1)};
+  for (uint32_t i = 0; i < 100'000; i++) {
+    Route change = route;
+    change.next_hop = hop(i);
+    table.put(change);
+    fib = fib->after({&change, 1}, table);
+  }
+  EXPECT_EQ(show(fib->lookup(0x0a000001)), show(&table.routes().front().next_hop));
+  EXPECT_LT(fib->bytes(), size_t{1} << 20);
+}
+
 TEST(Fib, AnEmptyTableFindsNothing) {
   const auto fib = Fib::build({});
   EXPECT_EQ(fib->lookup(0), nullptr);

@@ -343,7 +343,7 @@ TEST_F(SuccessionTest, TheOneThatStandsByKnowsTheRoutes) {
     std::this_thread::sleep_for(300ms);
     first.close();
     EXPECT_TRUE(eventually([&] { return standby.succession.standing() == Standing::owner; }));
-    EXPECT_EQ(standby.dataplane.routes(), routes.size());
+    EXPECT_EQ(standby.dataplane.routes().size(), routes.size());
   });
 }
 

@@ -50,6 +50,12 @@ export interface BackendNetwork {
   setPeers(peers: readonly Lease[]): void;
 
   /**
+   * Changes peers, on top of those set before; costs what changes, not what stays. False, and nothing has changed, when
+   * only setPeers() can tell the outcome.
+   */
+  changePeers(put: readonly Lease[], removed: readonly Lease[]): boolean;
+
+  /**
    * The external interface has another address, public IP or MTU, or is another one: goes there under running
    * traffic. @throws FlannelError; then it may be half-way there, and the call can be repeated.
    */

@@ -8,6 +8,7 @@ export type Forwarder = Pick<
   | 'inherited'
   | 'start'
   | 'setRoutes'
+  | 'changeRoutes'
   | 'stats'
   | 'rebind'
   | 'reopenDevice'

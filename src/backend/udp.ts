@@ -144,6 +144,12 @@ export class UdpNetwork implements BackendNetwork {
     log.info('Took over from the flanneld that ran before');
   }
 
+  changePeers(put: readonly Lease[], removed: readonly Lease[]): boolean {
+    const change = this.begun ? this.routes.change(put, removed) : null;
+    if (change !== null) this.dataplane.changeRoutes(change.put, change.removed);
+    return change !== null;
+  }
+
   moveTo(external: ExternalInterface): void {
     if (external.address !== this.external.address) {
       this.dataplane.rebind(external.address, this.settings.port);

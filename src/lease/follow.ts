@@ -13,6 +13,8 @@ const LINES_AT_ONCE = 100;
 export interface PeerTable {
   /** Replaces all peers that were set before. */
   setPeers(peers: readonly Lease[]): void;
+  /** Changes some of them; false, and nothing has changed, when only all of them can tell the outcome. */
+  changePeers(put: readonly Lease[], removed: readonly Lease[]): boolean;
 }
 
 /**
@@ -29,15 +31,18 @@ export async function followLeases(
 ): Promise<void> {
   log.info('Watching for new subnet leases');
   const tracker = new LeaseTracker(formatSubnetKey(own.subnet));
-  const publisher = new TablePublisher(() => {
-    table.setPeers(tracker.leases());
-  });
+  const pending = new PendingChanges();
   let first = true; // an empty table is news, too
+  const publisher = new TablePublisher(() => {
+    const { put, removed } = pending.take();
+    if (first || !table.changePeers(put, removed)) table.setPeers(tracker.leases());
+    first = false;
+  });
   const watch = async (): Promise<void> => {
     for await (const events of manager.watchLeases(signal)) {
       const { added, changed, removed, own: change } = tracker.apply(events);
+      pending.add([...added, ...changed], removed);
       if (first || added.length + changed.length + removed.length > 0) publisher.request();
-      first = false;
       if (change !== null) keeper.observe(change);
       const double = [...added, ...changed].find(({ attrs }) => keeper.owns(attrs));
       if (double !== undefined) keeper.observeDouble(double);
@@ -50,6 +55,32 @@ export async function followLeases(
     }
   };
   await Promise.all([watch(), publisher.run(signal)]);
+}
+
+/** What has become of which lease since the table was last told. */
+class PendingChanges {
+  private put = new Map<string, Lease>();
+  private removed = new Map<string, Lease>();
+
+  add(put: readonly Lease[], removed: readonly Lease[]): void {
+    for (const lease of removed) {
+      const key = formatSubnetKey(lease.subnet);
+      this.put.delete(key);
+      this.removed.set(key, lease);
+    }
+    for (const lease of put) {
+      const key = formatSubnetKey(lease.subnet);
+      this.removed.delete(key);
+      this.put.set(key, lease);
+    }
+  }
+
+  take(): { readonly put: Lease[]; readonly removed: Lease[] } {
+    const taken = { put: [...this.put.values()], removed: [...this.removed.values()] };
+    this.put = new Map();
+    this.removed = new Map();
+    return taken;
+  }
 }
 
 /** Writing tens of thousands of lines takes a second or two: the table, renewals and signals do not wait for it. */

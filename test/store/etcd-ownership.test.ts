@@ -65,7 +65,13 @@ class Host {
     const setPeers = (peers: readonly Lease[]): void => {
       this.peers = peers.map(({ subnet }) => formatSubnetKey(subnet));
     };
-    const follow = followLeases(manager, lease, { setPeers }, keeper, this.stop.signal);
+    const follow = followLeases(
+      manager,
+      lease,
+      { setPeers, changePeers: () => false },
+      keeper,
+      this.stop.signal,
+    );
     this.ended = Promise.all([keeper.run(this.stop.signal), follow]);
     this.ended.catch(() => undefined);
     closers.push(() => this.end());
