@@ -39,6 +39,14 @@ class FeatureSet {
   constexpr void remove(Feature feature) { bits_ &= static_cast<uint8_t>(~bit(feature)); }
   bool operator==(const FeatureSet&) const = default;
 
+  /// As a number, one bit a feature in the order of Feature.
+  [[nodiscard]] constexpr uint8_t bits() const { return bits_; }
+  static constexpr FeatureSet of_bits(uint8_t bits) {
+    FeatureSet features;
+    features.bits_ = bits;
+    return features;
+  }
+
  private:
   static constexpr uint8_t bit(Feature feature) {
     return static_cast<uint8_t>(1U << static_cast<unsigned>(feature));

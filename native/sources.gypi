@@ -2,6 +2,7 @@
   "variables": {
     "core_source_files": [
       "checksum.cc",
+      "claim.cc",
       "dataplane.cc",
       "decap.cc",
       "encap.cc",

@@ -1,11 +1,8 @@
 #include "succession.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -39,125 +36,6 @@ constexpr milliseconds kPreparing{60000};  // from the offer until it is accepte
 constexpr size_t kDescriptorsAtOnce = 200;
 constexpr milliseconds kInform{100};  // between two tables for the process that stands by
 
-std::string lock_path(const std::string& control_socket) {
-  return control_socket + ".lock";
-}
-
-/// The lock's file, locked; invalid while somebody else has it.
-UniqueFd try_lock(const std::string& path) {
-  for (;;) {
-    UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!fd.valid()) throw SystemError(errno, "open the lock file " + path);
-    if (::flock(fd.get(), LOCK_EX | LOCK_NB) < 0) {
-      if (errno == EWOULDBLOCK) return {};
-      throw SystemError(errno, "lock " + path);
-    }
-    // The one who had it may have removed the file before it was locked here.
-    struct stat mine {};
-    struct stat there {};
-    if (::fstat(fd.get(), &mine) == 0 && ::stat(path.c_str(), &there) == 0 &&
-        mine.st_ino == there.st_ino && mine.st_dev == there.st_dev) {
-      return fd;
-    }
-  }
-}
-
-std::string read_device(int lock) {
-  std::array<char, 64> text{};
-  const ssize_t n = ::pread(lock, text.data(), text.size(), 0);
-  std::string name(text.data(), n > 0 ? static_cast<size_t>(n) : 0);
-  name.resize(std::min(name.find('\n'), name.size()));
-  return name;
-}
-
-void write_device(int lock, const std::string& name) noexcept {
-  const std::string line = name + "\n";
-  // Without it, only a restart after a crash finds its device no more.
-  [[maybe_unused]] const bool written =
-      ::ftruncate(lock, 0) == 0 && ::pwrite(lock, line.data(), line.size(), 0) > 0;
-}
-
-uint32_t to_bits(FeatureSet features) {
-  uint32_t bits = 0;
-  for (size_t i = 0; i < kFeatures.size(); i++) {
-    if (features.has(kFeatures[i].feature)) bits |= 1U << i;
-  }
-  return bits;
-}
-
-FeatureSet from_bits(uint32_t bits) {
-  FeatureSet features;
-  for (size_t i = 0; i < kFeatures.size(); i++) {
-    if ((bits >> i & 1U) != 0) features.add(kFeatures[i].feature);
-  }
-  return features;
-}
-
-/// Puts the descriptors that came after an offer in their places. Throws SystemError when they are
-/// not what the offer says.
-void unpack(const Message& offer, std::vector<UniqueFd> descriptors, Claim& claim) {
-  const size_t each = size_t{2} + offer.senders;
-  const size_t expected = 2 + (offer.stands_by != 0 ? 1 : 0) + offer.queues * each;
-  if (offer.queues == 0 || descriptors.size() != expected) throw SystemError(EPROTO, "offer");
-  size_t next = 0;
-  claim.lock = std::move(descriptors[next++]);
-  claim.listener = std::move(descriptors[next++]);
-  if (offer.stands_by != 0) claim.standby = Connection(std::move(descriptors[next++]));
-  const TunFacts tun = inspect_tun(descriptors[next].get());
-  if (tun.virtio != (offer.virtio != 0)) throw SystemError(EPROTO, "offer");
-  Inheritance inheritance{tun.name,
-                          tun.multi_queue,
-                          tun.virtio,
-                          from_bits(offer.features),
-                          offer.bind_address,
-                          static_cast<uint16_t>(offer.port),
-                          offer.tunnel_address,
-                          {}};
-  for (uint32_t i = 0; i < offer.queues; i++) {
-    Queue& queue = inheritance.queues.emplace_back();
-    queue.tun = std::move(descriptors[next++]);
-    queue.udp = std::move(descriptors[next++]);
-    for (uint32_t j = 0; j < offer.senders; j++) {
-      queue.senders.push_back(std::move(descriptors[next++]));
-    }
-  }
-  claim.inheritance = std::move(inheritance);
-}
-
-/// Says hello, and takes in the offer. Throws SystemError.
-void ask(Claim& claim, bool stands_by) {
-  const Deadline deadline = steady_clock::now() + kAnswer;
-  Message hello{.step = Step::hello, .generation = claim.generation, .stands_by = stands_by};
-  if (!claim.owner.send(hello)) throw SystemError(ECONNRESET, "handover");
-  Message offer;
-  std::vector<UniqueFd> descriptors;
-  switch (claim.owner.receive(offer, deadline, &descriptors)) {
-    case Connection::Received::closed:
-      throw SystemError(ECONNRESET, "handover");
-    case Connection::Received::nothing:
-      throw SystemError(ETIMEDOUT, "handover");
-    case Connection::Received::message:
-      break;
-  }
-  if (offer.step == Step::refuse) throw SystemError(EBUSY, "handover: " + offer.said());
-  if (offer.step != Step::offer || offer.version != Message::kVersion) {
-    throw SystemError(EPROTO, "handover");
-  }
-  Message more;
-  while (descriptors.size() < offer.descriptors) {
-    if (claim.owner.receive(more, deadline, &descriptors) != Connection::Received::message) {
-      throw SystemError(ETIMEDOUT, "handover");
-    }
-  }
-  unpack(offer, std::move(descriptors), claim);
-  claim.generation = std::max(claim.generation, offer.generation);
-}
-
-void remove_files(const std::string& control_socket) noexcept {
-  ::unlink(control_socket.c_str());
-  ::unlink(lock_path(control_socket).c_str());
-}
-
 /// Over the device that the last owner left, or where that cannot be had, over a new one.
 std::unique_ptr<Dataplane> open_anew(const DataplaneOptions& options, const std::string& device) {
   if (!device.empty()) {
@@ -173,49 +51,6 @@ std::unique_ptr<Dataplane> open_anew(const DataplaneOptions& options, const std:
 }
 
 }  // namespace
-
-Claim claim(const std::string& control_socket, uint32_t generation) {
-  const Deadline deadline = steady_clock::now() + kAnswer;
-  for (;;) {
-    Claim claim{.control_socket = control_socket, .generation = generation};
-    claim.lock = try_lock(lock_path(control_socket));
-    if (claim.lock.valid()) {
-      claim.device = read_device(claim.lock.get());
-      claim.listener = listen_at(control_socket);
-      return claim;
-    }
-    try {
-      claim.owner = Connection::to(control_socket);
-      ask(claim, false);
-      return claim;
-    } catch (const SystemError& error) {
-      // An owner that has just begun does not listen yet; one that ends does so no more.
-      const int code = error.code().value();
-      const bool passes = code == ECONNREFUSED || code == ENOENT || code == ECONNRESET;
-      if (!passes) throw;
-      if (steady_clock::now() >= deadline) throw SystemError(ETIMEDOUT, "handover");
-    }
-    std::this_thread::sleep_for(kRetry);
-  }
-}
-
-Claim claim_to_stand_by(const std::string& control_socket) {
-  Claim claim{.control_socket = control_socket};
-  claim.owner = Connection::to(control_socket);
-  ask(claim, true);
-  return claim;
-}
-
-Finding find_owner(const std::string& control_socket) {
-  const std::string path = lock_path(control_socket);
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd.valid()) {
-    if (errno == ENOENT) return {};
-    throw SystemError(errno, "open the lock file " + path);
-  }
-  const bool alive = ::flock(fd.get(), LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
-  return {alive, read_device(fd.get())};
-}
 
 Succession::Succession(Dataplane& dataplane, Claim claim, Role role)
     : dataplane_(dataplane),
@@ -251,7 +86,7 @@ void Succession::start() {
   if (started_) throw SystemError(EALREADY, "start");
   if (!claim_.owner.valid()) {
     dataplane_.start();
-    write_device(claim_.lock.get(), dataplane_.tun_name());
+    leave_word(claim_, dataplane_.tun_name());
     dataplane_.set_persistent(true);
   } else if (role_ == Role::standby) {
     stand_by();
@@ -512,7 +347,7 @@ void Succession::offer() {
                   .descriptors = static_cast<uint32_t>(descriptors.size()),
                   .queues = static_cast<uint32_t>(estate.queues.size()),
                   .senders = static_cast<uint32_t>(estate.queues.front().senders.size()),
-                  .features = to_bits(estate.features),
+                  .features = estate.features.bits(),
                   .multi_queue = estate.multi_queue,
                   .virtio = estate.virtio,
                   .bind_address = estate.bind_address,
