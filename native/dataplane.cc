@@ -282,10 +282,11 @@ void Dataplane::change_routes(std::span<const Route> changes) {
     throw std::invalid_argument("prefix length above 32");
   }
   for (const Route& change : changes) {
-    if (change.next_hop.port == 0)
+    if (change.next_hop.port == 0) {
       routes_.remove(change.network, change.length);
-    else
+    } else {
       routes_.put(change);
+    }
   }
   fib_->publish(fib_->current().after(changes, routes_));
 }

@@ -67,10 +67,11 @@ void RouteTable::assign(std::span<const Route> routes) {
 void RouteTable::put(Route route) {
   route = checked(route);
   const auto at = std::lower_bound(routes_.begin(), routes_.end(), route, by_network);
-  if (at != routes_.end() && !by_network(route, *at))
+  if (at != routes_.end() && !by_network(route, *at)) {
     *at = route;
-  else
+  } else {
     routes_.insert(at, route);
+  }
 }
 
 void RouteTable::remove(uint32_t network, uint8_t length) {

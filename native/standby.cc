@@ -8,8 +8,7 @@
 
 #include <cerrno>
 #include <csignal>
-#include <cstdio>
-#include <cstring>
+#include <iostream>
 #include <thread>
 
 #include "succession.h"
@@ -20,12 +19,16 @@ namespace {
 /// Between two looks at who forwards, and between two attempts to reach an owner.
 constexpr int kLookMs = 100;
 
+void say(const std::string& what) {
+  std::cerr << "flannel-standby: " << what << std::endl;
+}
+
 /// Says what has changed, once.
 void tell(const std::string& what) {
   static std::string before;
   if (what == before) return;
   before = what;
-  std::fprintf(stderr, "flannel-standby: %s\n", what.c_str());
+  say(what);
 }
 
 /// Whether a signal asks for the end, waiting for it for a while.
@@ -87,16 +90,15 @@ int run(const std::string& path) {
 
 int main(int argc, char** argv) {
   if (argc != 2 || argv[1][0] == '-') {
-    std::fprintf(stderr,
-                 "Usage: flannel-standby CONTROL_SOCKET\n"
+    std::cerr << "Usage: flannel-standby CONTROL_SOCKET\n"
                  "Forwards in flanneld's place while it is gone; CONTROL_SOCKET is that of the "
-                 "flanneld to stand by for.\n");
+                 "flanneld to stand by for.\n";
     return 2;
   }
   try {
     return flannel::run(argv[1]);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "flannel-standby: %s\n", error.what());
+    flannel::say(error.what());
     return 1;
   }
 }

@@ -132,10 +132,11 @@ void Succession::take_over() {
   standing_ = Standing::owner;
   if (received != Connection::Received::message) return;  // he is dead, or as good as that
   beats_until_ = steady_clock::now() + kBeatsFor;
-  if (answer.stands_by != 0)
+  if (answer.stands_by != 0) {
     attach_standby(std::move(owner));
-  else
+  } else {
     predecessor_ = std::move(owner);
+  }
 }
 
 void Succession::stand_by() {
