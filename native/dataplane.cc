@@ -249,13 +249,8 @@ void Dataplane::reopen_device(bool persistent) {
 
 Estate Dataplane::estate() const {
   const std::lock_guard lock(address_);
-  Estate estate{multi_queue_,
-                virtio_,
-                features_.get(),
-                options_.bind_address,
-                options_.port,
-                options_.tunnel_address,
-                {}};
+  Estate estate{virtio_,       features_.get(),         options_.bind_address,
+                options_.port, options_.tunnel_address, {}};
   for (const auto& lane : lanes_) {
     auto& queue = estate.queues.emplace_back();
     queue.tun = lane->queue.tun.get();

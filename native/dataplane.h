@@ -61,7 +61,6 @@ struct Estate {
     int udp;
     std::vector<int> senders;
   };
-  bool multi_queue;
   bool virtio;
   FeatureSet features;
   uint32_t bind_address;

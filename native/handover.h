@@ -60,7 +60,6 @@ struct Message {
   uint32_t queues = 0;       // offer, as all below
   uint32_t senders = 0;      // of each queue
   uint32_t features = 0;     // bits in the order of kFeatures
-  uint32_t multi_queue = 0;
   uint32_t virtio = 0;
   uint32_t bind_address = 0;  // host order
   uint32_t port = 0;
@@ -95,7 +94,6 @@ class Connection {
                    std::vector<UniqueFd>* descriptors = nullptr) noexcept;
 
   void close() noexcept { fd_.reset(); }
-  [[nodiscard]] UniqueFd take() noexcept { return std::move(fd_); }
 
  private:
   UniqueFd fd_;

@@ -258,8 +258,8 @@ void Succession::serve() {
     throw SystemError(errno, "poll");
   }
   if (polled[0].revents != 0) {
-    uint64_t wakes = 0;
-    [[maybe_unused]] const ssize_t n = ::read(wake_.get(), &wakes, sizeof wakes);
+    eventfd_t wakes = 0;
+    ::eventfd_read(wake_.get(), &wakes);
     if (ending_) return;
   }
   if (polled[3].revents != 0) listen_to(predecessor_);
@@ -349,7 +349,6 @@ void Succession::offer() {
                   .queues = static_cast<uint32_t>(estate.queues.size()),
                   .senders = static_cast<uint32_t>(estate.queues.front().senders.size()),
                   .features = estate.features.bits(),
-                  .multi_queue = estate.multi_queue,
                   .virtio = estate.virtio,
                   .bind_address = estate.bind_address,
                   .port = estate.port,
@@ -377,7 +376,6 @@ void Succession::dismiss(Connection& connection, Step step, std::string_view rea
 
 /// The moment itself. Whatever goes wrong before `taken`, this process goes on.
 void Succession::hand_over() noexcept {
-  attempts_++;
   if (!dataplane_.park(steady_clock::now() + kPark)) {
     return dismiss(candidate_, Step::abort, "the owner has packets that it cannot get rid of");
   }
@@ -416,8 +414,8 @@ void Succession::follow() noexcept {
     const int n =
         ::poll(polled.data(), polled.size(), on_probation_ ? static_cast<int>(kBeat.count()) : -1);
     if (n > 0 && polled[0].revents != 0) {
-      uint64_t wakes = 0;
-      [[maybe_unused]] const ssize_t read = ::read(wake_.get(), &wakes, sizeof wakes);
+      eventfd_t wakes = 0;
+      ::eventfd_read(wake_.get(), &wakes);
     }
     if (n > 0 && polled[1].revents != 0) {
       Message message;
@@ -519,8 +517,7 @@ void Succession::inform_standby() noexcept {
 }
 
 void Succession::wake() noexcept {
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t n = ::write(wake_.get(), &one, sizeof one);
+  ::eventfd_write(wake_.get(), 1);
 }
 
 }  // namespace flannel

@@ -58,8 +58,6 @@ class Succession {
   [[nodiscard]] bool stood_by() const noexcept { return stood_by_.load(); }
   /// Why the standing is `deposed`, or why the last attempt to hand over failed; or empty.
   [[nodiscard]] std::string reason() const;
-  /// How often this process has handed over, successfully or not.
-  [[nodiscard]] uint64_t attempts() const noexcept { return attempts_.load(); }
 
   /// Ends the thread and drops everything, saying nothing: as if the process were killed.
   /// Idempotent.
@@ -94,7 +92,6 @@ class Succession {
   Role role_;
   std::atomic<Standing> standing_;
   std::atomic<bool> stood_by_{false};
-  std::atomic<uint64_t> attempts_{0};
   std::atomic<bool> ending_{false};
   bool started_ = false;
   bool closed_ = false;
