@@ -76,6 +76,17 @@ async function heals(change: () => Promise<void>, line: RegExp): Promise<void> {
   assert.match(said()[0] ?? '', line);
 }
 
+/** A TCP stream from b to a, once it is there: nobody can listen on an address that is being taken away. */
+async function streaming(): Promise<{ readonly stream: ReturnType<typeof tcpStream> }> {
+  const stream = tcpStream(b.host, a.host, a.overlayAddress, { seconds: 3 });
+  const there = async () => {
+    const { stdout } = await a.host.exec('ss', '-Htn', 'state', 'established');
+    return stdout.includes(`${a.overlayAddress}:`);
+  };
+  await Promise.race([stream, eventually(there)]);
+  return { stream };
+}
+
 const deviceState = async () => ({
   link: /mtu (\d+)/.exec(await a.host.ip('link', 'show', 'flannel0'))?.[1],
   address: / inet (\S+)/.exec(await a.host.ip('-4', '-o', 'address', 'show', 'flannel0'))?.[1],
@@ -130,7 +141,7 @@ describe('the device', () => {
   });
 
   test('a TCP stream outlives all of it', async () => {
-    const stream = tcpStream(b.host, a.host, a.overlayAddress, { seconds: 3 });
+    const { stream } = await streaming();
     for (const [name, commands, line] of changes) {
       const mark = a.log.length;
       await ip(...commands());
@@ -233,7 +244,7 @@ describe('the external interface', () => {
 
   test('its only address lost and back: one line each, and no feature is given up for it', async () => {
     await startBoth('--iface=eth0');
-    const stream = tcpStream(b.host, a.host, a.overlayAddress, { seconds: 3 });
+    const { stream } = await streaming();
     const mark = a.log.length;
     await ip(`address delete 192.168.77.1/24 dev eth0`);
     await eventually(() => /W\d{4} .*lost 192\.168\.77\.1 on eth0/.test(a.log.slice(mark)), HEAL_MS);
@@ -246,7 +257,7 @@ describe('the external interface', () => {
   test('another address: sockets and lease move, peers follow, the subnet stays', NO_REBIND, async () => {
     await startBoth();
     const subnet = a.overlaySubnet;
-    const stream = tcpStream(b.host, a.host, a.overlayAddress, { seconds: 3 });
+    const { stream } = await streaming();
     for (const [from, to] of [
       [1, 51],
       [51, 1],
