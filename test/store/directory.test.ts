@@ -67,7 +67,8 @@ async function race(dir: string, processes: number, cidrs: readonly string[]): P
     return { child, lines: createInterface(child.stdout)[Symbol.asyncIterator]() };
   });
   for (const { lines } of racers) assert.equal((await lines.next()).value, 'ready');
-  for (const { child } of racers) child.stdin.end('go');
+  const start = String(Date.now() + 50);
+  for (const { child } of racers) child.stdin.end(start);
   return Promise.all(racers.map(({ lines }) => collect(lines)));
 }
 
