@@ -1,7 +1,7 @@
 /** The daemon: what is started in which order, and how it ends. */
-import type { BackendNetwork } from './backend/backend.js';
 import { findBackend } from './backend/registry.js';
 import type { NetworkConfig } from './config.js';
+import { DaemonState } from './daemon-state.js';
 import { notifyServiceManager } from './dataplane.js';
 import { FlannelError, messageOf } from './errors.js';
 import type { Options } from './flags.js';
@@ -10,14 +10,15 @@ import { followHost, HostFollower } from './host-follower.js';
 import { selectInterface } from './iface.js';
 import { followLeases } from './lease/follow.js';
 import { LeaseKeeper } from './lease/keeper.js';
-import type { OwnLease } from './lease/lease.js';
+import { formatSubnetKey } from './lease/subnet-key.js';
+import { LeaseTracker } from './lease/tracker.js';
 import { log } from './log.js';
 import { NetworkMonitor } from './netlink/monitor.js';
 import { readHostNetwork } from './netlink/rtnetlink.js';
 import { sleep } from './retry.js';
 import type { SubnetManager } from './subnet/manager.js';
 import { createSubnetManager } from './subnet/stores.js';
-import { writeSubnetFile } from './subnet/subnet-file.js';
+import { SubnetFileWriter } from './subnet/subnet-file-writer.js';
 
 const RETRY_MS = 1000;
 
@@ -26,55 +27,74 @@ const RETRY_MS = 1000;
  * @throws FlannelError for whatever ends the daemon otherwise; everything it made is gone by then.
  */
 export async function runDaemon(options: Options, signal: AbortSignal): Promise<void> {
+  const state = new DaemonState(options);
   const renewMargin = renewMarginMs(options);
   const manager = createSubnetManager(options);
   try {
+    state.add({ manager });
     log.info(`Created subnet manager: ${manager.description}`);
+    state.phase = 'waiting for the network config';
     const config = await untilItWorks('fetch network config', signal, () => manager.getNetworkConfig(signal));
-    if (config !== null) await serve(options, config, manager, renewMargin, signal);
+    if (config !== null) await serve(state, config, manager, renewMargin, signal);
   } finally {
+    state.phase = 'stopping';
     manager.close();
   }
 }
 
 /** From a config to packets: interface, lease, device, subnet file, then everything that goes on. */
 async function serve(
-  options: Options,
+  state: DaemonState,
   config: NetworkConfig,
   manager: SubnetManager,
   renewMargin: number,
   signal: AbortSignal,
 ): Promise<void> {
+  const { options } = state;
   const type = options.backend === '' ? config.backendType : options.backend.toLowerCase();
   log.info(`Found network config - Backend type: ${type}`);
+  state.add({ config, backendType: type });
   const createBackend = findBackend(type);
   const external = selectInterface(options, readHostNetwork());
   const backend = createBackend(config, external, options);
 
+  state.phase = 'waiting for a lease';
   const lease = await untilItWorks('acquire a lease', signal, () =>
     manager.acquireLease(backend.attrs, signal),
   );
   if (lease === null) return;
+  state.phase = 'opening the backend';
   const network = backend.open(lease);
   const monitor = new NetworkMonitor(config.network);
   try {
-    if (await writeSubnets(options, config, lease, network)) log.info('flannel is ready');
     const keeper = new LeaseKeeper(manager, lease, renewMargin);
+    const tracker = new LeaseTracker(formatSubnetKey(lease.subnet));
+    const subnetFile = new SubnetFileWriter(options.subnetFile, () => ({
+      network: config.network,
+      subnet: lease.subnet.v4,
+      mtu: network.mtu,
+      ipMasq: options.ipMasq,
+    }));
     let { mtu } = network;
     const follower = new HostFollower(options, external, network, async () => {
       keeper.announce(network.attrs);
-      if (network.mtu !== mtu) await writeSubnets(options, config, lease, network);
+      if (network.mtu !== mtu) await subnetFile.write();
       ({ mtu } = network);
     });
+    state.add({ network, follower, keeper, tracker, subnetFile });
+    await subnetFile.write();
     log.info('Running backend.');
+    state.phase = 'running';
     notifyServiceManager('READY=1');
     await untilOneEnds(signal, (ended) => [
       network.run(ended),
       followHost(monitor, follower, ended),
-      followLeases(manager, lease, network, keeper, ended),
+      followLeases(manager, lease, network, keeper, ended, tracker),
       keeper.run(ended),
+      subnetFile.run(ended),
     ]);
   } finally {
+    state.phase = 'stopping';
     monitor.close();
     network.close();
   }
@@ -98,26 +118,6 @@ async function untilItWorks<T>(
       log.error(`Couldn't ${what}: ${messageOf(error)}`);
     }
     if (!(await sleep(RETRY_MS, signal))) return null;
-  }
-}
-
-/**
- * Tells this host's container runtimes about the subnet. They can wait for it, so a failure, which gives false, ends
- * nothing.
- */
-async function writeSubnets(
-  options: Options,
-  { network }: NetworkConfig,
-  { subnet }: OwnLease,
-  { mtu }: BackendNetwork,
-): Promise<boolean> {
-  try {
-    await writeSubnetFile(options.subnetFile, { network, subnet: subnet.v4, mtu, ipMasq: options.ipMasq });
-    log.info(`Wrote subnet file to ${options.subnetFile}`);
-    return true;
-  } catch (error) {
-    log.warning(`Failed to write subnet file ${options.subnetFile}: ${messageOf(error)}`);
-    return false;
   }
 }
 

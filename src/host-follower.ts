@@ -31,6 +31,15 @@ export async function followHost(
   }
 }
 
+/** Where the backend is. */
+export interface Whereabouts {
+  readonly external: ExternalInterface;
+  /** Why there is no address to be bound to at the moment; null while there is one. */
+  readonly lost: string | null;
+  /** Whether the link of the external interface carries packets. */
+  readonly running: boolean;
+}
+
 export class HostFollower {
   /** Why there is nowhere to be, as long as there is not. */
   private lost: string | null = null;
@@ -48,6 +57,11 @@ export class HostFollower {
     private readonly network: Pick<BackendNetwork, 'device' | 'mtu' | 'moveTo' | 'repair'>,
     private readonly onMoved: () => Promise<void>,
   ) {}
+
+  get whereabouts(): Whereabouts {
+    const { external, lost, running } = this;
+    return { external, lost, running };
+  }
 
   /**
    * Compares the host with where the backend is and does what is needed, one log line each.

@@ -33,6 +33,14 @@ export interface FileLevel {
   readonly level: number;
 }
 
+/** A warning or an error that was logged. */
+export interface Problem {
+  /** Milliseconds since the epoch. */
+  readonly time: number;
+  readonly severity: 'W' | 'E';
+  readonly message: string;
+}
+
 type LogFunction = (message: string) => void;
 
 interface Location {
@@ -55,6 +63,14 @@ function warning(message: string): void {
 
 function error(message: string): void {
   emit('E', message, error);
+}
+
+const KEPT_PROBLEMS = 20;
+const problems: Problem[] = [];
+
+/** The last of them, oldest first. */
+export function recentProblems(): readonly Problem[] {
+  return [...problems];
 }
 
 /** Messages that are written only at `-v level` and above, or where -vmodule says so for the calling file. */
@@ -114,6 +130,10 @@ export function parseBacktraceLocation(text: string): Location | null {
 }
 
 function emit(severity: 'I' | 'W' | 'E', message: string, from: LogFunction): void {
+  if (severity !== 'I') {
+    problems.push({ time: Date.now(), severity, message: oneLine(message) });
+    if (problems.length > KEPT_PROBLEMS) problems.shift();
+  }
   const { file, line } = callerOf(from);
   const prefix = `${severity}${timestamp(new Date())} ${String(process.pid).padStart(7)} ${file}:${line}] `;
   write(`${prefix}${oneLine(message)}\n`);

@@ -1,4 +1,5 @@
 import type { NetworkConfig } from '../config.js';
+import type { Stats } from '../dataplane.js';
 import type { Options } from '../flags.js';
 import type { ExternalInterface } from '../iface.js';
 import type { Lease, LeaseAttrs } from '../lease/lease.js';
@@ -32,6 +33,19 @@ export interface Backend {
   open(lease: Lease): BackendNetwork;
 }
 
+/** A backend at work, as it is at this moment. */
+export interface BackendObservation {
+  /** See BackendNetwork. */
+  readonly device: string;
+  readonly mtu: number;
+  /** How often what about the device was restored, by what it was. */
+  readonly repairs: ReadonlyMap<string, number>;
+  /** Why no packets are moved; null while they are, or while another process does it until this one takes over. */
+  readonly failure: string | null;
+  /** What the packet forwarder of this process says; null for a backend that leaves packets to the kernel. */
+  readonly dataplane: Stats | null;
+}
+
 /** A backend at work. */
 export interface BackendNetwork {
   /** The name of the device through which this host's packets enter the overlay. */
@@ -42,6 +56,9 @@ export interface BackendNetwork {
 
   /** What this host announces where it is now. */
   readonly attrs: LeaseAttrs;
+
+  /** Cheap enough to be called by every health check; also after close(). */
+  observe(): BackendObservation;
 
   /**
    * Sends packets according to `peers`, which replace all that were given before. With the first ones takes over from

@@ -17,6 +17,7 @@ interface Budget {
 
 export class Repairs {
   private readonly budgets = new Map<string, Budget>();
+  private readonly done = new Map<string, number>();
 
   /** @param now milliseconds of a clock that never goes back */
   constructor(private readonly now: () => number = () => performance.now()) {}
@@ -35,8 +36,14 @@ export class Repairs {
     return false;
   }
 
+  /** How often what was mended since the start. */
+  get counts(): ReadonlyMap<string, number> {
+    return this.done;
+  }
+
   /** Counts a repair. */
   count(what: string): void {
+    this.done.set(what, (this.done.get(what) ?? 0) + 1);
     this.budgetOf(what).left--;
   }
 

@@ -11,7 +11,7 @@ import { log } from '../log.js';
 import { readHostNetwork, Rtnetlink } from '../netlink/rtnetlink.js';
 import type { HostNetwork } from '../netlink/rtnetlink.js';
 import { sleep } from '../retry.js';
-import type { Backend, BackendNetwork, BackendOptions } from './backend.js';
+import type { Backend, BackendNetwork, BackendObservation, BackendOptions } from './backend.js';
 import { OverlayDevice } from './device.js';
 import type { DeviceSettings } from './device.js';
 import type { Forwarder } from './forwarder.js';
@@ -122,6 +122,12 @@ export class UdpNetwork implements BackendNetwork {
 
   get attrs(): LeaseAttrs {
     return attrsAt(this.external, this.settings);
+  }
+
+  observe(): BackendObservation {
+    const { device, mtu } = this;
+    const dataplane = this.dataplane.stats();
+    return { device, mtu, repairs: this.repairs.counts, failure: dataplane.failure, dataplane };
   }
 
   /** @throws FlannelError; the dataplane is the caller's to close then. */

@@ -20,6 +20,7 @@ export interface PeerTable {
 /**
  * Keeps `table` equal to the store's leases without the own one, and tells the keeper what becomes of that.
  * Resolves when `signal` fires.
+ * @param tracker holds the leases, for others to look at
  * @throws whatever the table or the watch throws.
  */
 export async function followLeases(
@@ -28,9 +29,9 @@ export async function followLeases(
   table: PeerTable,
   keeper: Pick<LeaseKeeper, 'observe' | 'observeDouble' | 'owns'>,
   signal: AbortSignal,
+  tracker = new LeaseTracker(formatSubnetKey(own.subnet)),
 ): Promise<void> {
   log.info('Watching for new subnet leases');
-  const tracker = new LeaseTracker(formatSubnetKey(own.subnet));
   const pending = new PendingChanges();
   let first = true; // an empty table is news, too
   const publisher = new TablePublisher(() => {

@@ -36,6 +36,15 @@ interface Due {
   readonly monotonicMs: number;
 }
 
+/** The own lease and what becomes of it. */
+export interface LeaseStatus {
+  readonly lease: OwnLease;
+  /** When it is to be renewed, in milliseconds since the epoch; null for a reservation. */
+  readonly renewAt: number | null;
+  /** Whether the store has it as this host's; while it does not, it is claimed again. */
+  readonly held: boolean;
+}
+
 /**
  * Keeps the own lease alive. It renews it in time, by the clock that says so first; claims it again at once when it
  * was deleted; and watches for another daemon that announces the same public IP, with which it would share the
@@ -65,6 +74,10 @@ export class LeaseKeeper {
     private readonly clock: Clock = systemClock,
   ) {
     this.attrs = lease.attrs;
+  }
+
+  get status(): LeaseStatus {
+    return { lease: this.lease, renewAt: this.due?.wallMs ?? null, held: !this.lost };
   }
 
   /** Where this host is has changed: tells its peers, with the same subnet. */

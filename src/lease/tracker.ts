@@ -39,6 +39,11 @@ export class LeaseTracker {
     return [...this.peers.values()];
   }
 
+  /** How many those are. */
+  get size(): number {
+    return this.peers.size;
+  }
+
   /** Takes in a batch. What happens and is undone within one batch leaves no trace in the difference. */
   apply(events: readonly LeaseEvent[]): LeaseDiff {
     const before = new Map<string, StoredLease | undefined>();
