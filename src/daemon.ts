@@ -8,12 +8,12 @@ import type { Options } from './flags.js';
 import { renewMarginMs } from './flags.js';
 import { followHost, HostFollower } from './host-follower.js';
 import { selectInterface } from './iface.js';
+import { surveyHost, watchedBy } from './iface/survey.js';
 import { followLeases } from './lease/follow.js';
 import { LeaseKeeper } from './lease/keeper.js';
 import type { OwnLease } from './lease/lease.js';
 import { log } from './log.js';
 import { NetworkMonitor } from './netlink/monitor.js';
-import { readHostNetwork } from './netlink/rtnetlink.js';
 import { sleep } from './retry.js';
 import type { SubnetManager } from './subnet/manager.js';
 import { createSubnetManager } from './subnet/stores.js';
@@ -48,7 +48,7 @@ async function serve(
   const type = options.backend === '' ? config.backendType : options.backend.toLowerCase();
   log.info(`Found network config - Backend type: ${type}`);
   const createBackend = findBackend(type);
-  const external = selectInterface(options, readHostNetwork());
+  const external = selectInterface(options, surveyHost(options, config), config);
   const backend = createBackend(config, external, options);
 
   const lease = await untilItWorks('acquire a lease', signal, () =>
@@ -56,7 +56,7 @@ async function serve(
   );
   if (lease === null) return;
   const network = backend.open(lease);
-  const monitor = new NetworkMonitor(config.network);
+  const monitor = new NetworkMonitor(config.network, watchedBy(options, config));
   try {
     if (await writeSubnets(options, config, lease, network)) log.info('flannel is ready');
     const keeper = new LeaseKeeper(manager, lease, renewMargin);
@@ -70,7 +70,7 @@ async function serve(
     notifyServiceManager('READY=1');
     await untilOneEnds(signal, (ended) => [
       network.run(ended),
-      followHost(monitor, follower, ended),
+      followHost(monitor, follower, () => surveyHost(options, config), ended),
       followLeases(manager, lease, network, keeper, ended),
       keeper.run(ended),
     ]);
