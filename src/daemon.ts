@@ -8,13 +8,13 @@ import type { Options } from './flags.js';
 import { renewMarginMs } from './flags.js';
 import { followHost, HostFollower } from './host-follower.js';
 import { selectInterface } from './iface.js';
+import { surveyHost, watchedBy } from './iface/survey.js';
 import { followLeases } from './lease/follow.js';
 import { LeaseKeeper } from './lease/keeper.js';
 import { formatSubnetKey } from './lease/subnet-key.js';
 import { LeaseTracker } from './lease/tracker.js';
 import { log } from './log.js';
 import { NetworkMonitor } from './netlink/monitor.js';
-import { readHostNetwork } from './netlink/rtnetlink.js';
 import { sleep } from './retry.js';
 import type { SubnetManager } from './subnet/manager.js';
 import { createSubnetManager } from './subnet/stores.js';
@@ -55,7 +55,7 @@ async function serve(
   log.info(`Found network config - Backend type: ${type}`);
   state.add({ config, backendType: type });
   const createBackend = findBackend(type);
-  const external = selectInterface(options, readHostNetwork());
+  const external = selectInterface(options, surveyHost(options, config), config);
   const backend = createBackend(config, external, options);
 
   state.phase = 'waiting for a lease';
@@ -65,7 +65,7 @@ async function serve(
   if (lease === null) return;
   state.phase = 'opening the backend';
   const network = backend.open(lease);
-  const monitor = new NetworkMonitor(config.network);
+  const monitor = new NetworkMonitor(config.network, watchedBy(options, config));
   try {
     const keeper = new LeaseKeeper(manager, lease, renewMargin);
     const tracker = new LeaseTracker(formatSubnetKey(lease.subnet));
@@ -88,7 +88,7 @@ async function serve(
     notifyServiceManager('READY=1');
     await untilOneEnds(signal, (ended) => [
       network.run(ended),
-      followHost(monitor, follower, ended),
+      followHost(monitor, follower, () => surveyHost(options, config), ended),
       followLeases(manager, lease, network, keeper, ended, tracker),
       keeper.run(ended),
       subnetFile.run(ended),

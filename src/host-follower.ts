@@ -2,26 +2,27 @@
 import type { BackendNetwork } from './backend/backend.js';
 import { nativeErrorCode } from './dataplane.js';
 import { FlannelError, messageOf } from './errors.js';
-import { followInterface } from './iface.js';
+import { describeAddress, followInterface } from './iface.js';
 import type { ExternalInterface, InterfaceChoice } from './iface.js';
+import { without } from './iface/survey.js';
+import type { SurveyedHost } from './iface/survey.js';
 import { formatIp4 } from './ip.js';
 import { log } from './log.js';
 import type { NetworkMonitor } from './netlink/monitor.js';
-import { readHostNetwork } from './netlink/rtnetlink.js';
-import type { HostNetwork } from './netlink/rtnetlink.js';
 
 /** When something that did not work is tried again, if nothing changes before. */
 const RETRY_MS = 1000;
 
-/** Runs until `signal` fires. */
+/** Runs until `signal` fires. `survey` looks at the host. */
 export async function followHost(
   monitor: NetworkMonitor,
   follower: HostFollower,
+  survey: () => SurveyedHost,
   signal: AbortSignal,
 ): Promise<void> {
   for (let settled = true; await monitor.next(settled ? null : RETRY_MS, signal);) {
     try {
-      settled = await follower.follow(readHostNetwork);
+      settled = await follower.follow(survey);
     } catch (error) {
       const code = nativeErrorCode(error);
       if (code === undefined) throw error;
@@ -68,7 +69,7 @@ export class HostFollower {
    * @param read the host at the moment of the call
    * @returns false when something did not work that should be tried again in a while.
    */
-  async follow(read: () => HostNetwork): Promise<boolean> {
+  async follow(read: () => SurveyedHost): Promise<boolean> {
     const host = read();
     const now = this.locate(withoutDevice(host, this.network.device));
     this.reportState(now, host);
@@ -79,30 +80,29 @@ export class HostFollower {
   }
 
   /** Null while there is no address to be bound to: what can be done without one goes on. */
-  private locate(host: HostNetwork): ExternalInterface | null {
+  private locate(host: SurveyedHost): ExternalInterface | null {
     let found: ExternalInterface;
     try {
       found = followInterface(this.external, this.choice, host);
     } catch (error) {
       if (!(error instanceof FlannelError)) throw error;
       if (this.lost === null) {
-        const { name, address } = this.external;
         log.warning(
-          `lost ${formatIp4(address)} on ${name}, and there is no other (${error.message}); ` +
+          `lost ${describeAddress(this.external)} on ${this.external.name}, and there is no other (${error.message}); ` +
             'going on as far as possible until there is an address again',
         );
       }
       this.lost = error.message;
       return null;
     }
-    if (this.lost !== null && found.name === this.external.name && found.address === this.external.address) {
-      log.info(`${formatIp4(found.address)} is back on ${found.name}`);
+    if (this.lost !== null && isSamePlace(found, this.external)) {
+      log.info(`${describeAddress(found)} is back on ${found.name}`);
     }
     this.lost = null;
     return found;
   }
 
-  private reportState(now: ExternalInterface | null, host: HostNetwork): void {
+  private reportState(now: ExternalInterface | null, host: SurveyedHost): void {
     const link = host.links.find(({ index }) => index === now?.linkIndex);
     if (now === null || link === undefined || link.running === this.running) return;
     this.running = link.running;
@@ -126,11 +126,14 @@ export class HostFollower {
     this.lastFailure = null;
     this.external = next;
     const changes: string[] = [];
-    if (next.name !== before.name || next.address !== before.address) {
+    if (!isSamePlace(next, before)) {
       changes.push(`Using ${describe(next)}, until now ${describe(before)}`);
     }
-    if (next.publicIp !== before.publicIp) {
+    if (next.publicIp !== null && next.publicIp !== before.publicIp) {
       changes.push(`using ${formatIp4(next.publicIp)} as external address`);
+    }
+    if (next.publicIpV6 !== null && next.publicIpV6 !== before.publicIpV6) {
+      changes.push(`using ${next.publicIpV6} as external v6 address`);
     }
     if (this.network.mtu !== mtuBefore) {
       changes.push(
@@ -145,21 +148,25 @@ export class HostFollower {
 }
 
 /** The own device is never the way to other hosts, even where the default route leads into it. */
-function withoutDevice(host: HostNetwork, device: string): HostNetwork {
-  const own = host.links.find(({ name }) => name === device)?.index;
-  return {
-    links: host.links.filter(({ index }) => index !== own),
-    addresses: host.addresses.filter(({ linkIndex }) => linkIndex !== own),
-    routes: host.routes.filter(({ linkIndex }) => linkIndex !== own),
-  };
+function withoutDevice(host: SurveyedHost, device: string): SurveyedHost {
+  const own = host.links.find(({ name }) => name === device);
+  return own === undefined ? host : without(host, own.index);
 }
 
-function describe({ name, address }: ExternalInterface): string {
-  return `interface with name ${name} and address ${formatIp4(address)}`;
+function describe(external: ExternalInterface): string {
+  return `interface with name ${external.name} and address ${describeAddress(external)}`;
+}
+
+function isSamePlace(a: ExternalInterface, b: ExternalInterface): boolean {
+  return a.name === b.name && a.address === b.address && a.addressV6 === b.addressV6;
 }
 
 function same(a: ExternalInterface, b: ExternalInterface): boolean {
   return (
-    a.linkIndex === b.linkIndex && a.mtu === b.mtu && a.address === b.address && a.publicIp === b.publicIp
+    isSamePlace(a, b) &&
+    a.linkIndex === b.linkIndex &&
+    a.mtu === b.mtu &&
+    a.publicIp === b.publicIp &&
+    a.publicIpV6 === b.publicIpV6
   );
 }

@@ -1,11 +1,14 @@
 import { isIPv6 } from 'node:net';
 import { parseIp4 } from './ip.js';
 
+/** The canonical text of an IPv6 address. */
+export type Ip6 = string;
+
 /**
  * The canonical text of an IPv6 address without a zone (RFC 5952, but hexadecimal throughout, as Go prints every
  * address that is not IPv4-mapped), or undefined.
  */
-export function canonicalIp6(text: string): string | undefined {
+export function canonicalIp6(text: string): Ip6 | undefined {
   const dotted = /(?<=:)\d+\.\d+\.\d+\.\d+$/.exec(text)?.[0];
   if (dotted !== undefined) {
     const v4 = parseIp4(dotted);
@@ -19,6 +22,38 @@ export function canonicalIp6(text: string): string | undefined {
   const zeros = Array<string>(8 - given.length).fill('0');
   const words = [...(head ?? []), ...zeros, ...(tail ?? [])];
   return compress(words.map((word) => Number.parseInt(word, 16).toString(16)).join(':'));
+}
+
+/** Of 16 bytes in network order. */
+export function ip6FromBytes(bytes: Uint8Array): Ip6 {
+  const words: string[] = [];
+  for (let at = 0; at < 16; at += 2)
+    words.push((((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0)).toString(16));
+  return compress(words.join(':'));
+}
+
+/** In network order. */
+export function ip6ToBytes(ip: Ip6): Uint8Array {
+  const [head = '', tail] = ip.split('::');
+  const front = head === '' ? [] : head.split(':');
+  const back = tail === undefined || tail === '' ? [] : tail.split(':');
+  const bytes = new Uint8Array(16);
+  const put = (words: readonly string[], at: number) => {
+    for (const [i, word] of words.entries())
+      bytes.set([Number.parseInt(word, 16) >> 8, Number.parseInt(word, 16)], at + 2 * i);
+  };
+  put(front, 0);
+  put(back, 16 - 2 * back.length);
+  return bytes;
+}
+
+/** Whether the first `length` bits of two addresses are the same. */
+export function sharePrefix6(a: Ip6, b: Ip6, length: number): boolean {
+  const [left, right] = [ip6ToBytes(a), ip6ToBytes(b)];
+  for (let bit = 0; bit < length; bit++) {
+    if ((((left[bit >> 3] ?? 0) ^ (right[bit >> 3] ?? 0)) & (0x80 >> (bit & 7))) !== 0) return false;
+  }
+  return true;
 }
 
 /** `::` in place of the longest run of two or more zero words; the first one where several are as long. */

@@ -33,7 +33,9 @@ async function main(endpoint: string, own: number): Promise<void> {
     mtu: 1500,
     address: 0x7f00_0001,
     publicIp: attrs.publicIp,
-    pinnedBy: null,
+    addressV6: null,
+    publicIpV6: null,
+    chosenBy: null,
   };
   const command = parseFlags([], {}, 'flanneld');
   if (command.kind !== 'run') throw new Error('no flags are no command');

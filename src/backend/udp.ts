@@ -5,10 +5,11 @@ import type { Stats } from '../dataplane.js';
 import { FlannelError } from '../errors.js';
 import type { ExternalInterface } from '../iface.js';
 import { Cidr4 } from '../ip.js';
+import type { Ip4 } from '../ip.js';
 import { formatOwnPort } from '../lease/identity.js';
 import type { Lease, LeaseAttrs } from '../lease/lease.js';
 import { log } from '../log.js';
-import { readHostNetwork, Rtnetlink } from '../netlink/rtnetlink.js';
+import { readHostNetwork, withNetlink } from '../netlink/rtnetlink.js';
 import type { HostNetwork } from '../netlink/rtnetlink.js';
 import { sleep } from '../retry.js';
 import type { Backend, BackendNetwork, BackendObservation, BackendOptions } from './backend.js';
@@ -35,6 +36,7 @@ export function createUdpBackend(
 ): Backend {
   const settings = readUdpSettings(config, options);
   const mtu = overlayMtu(external);
+  const { address: bindAddress } = ipv4Of(external);
   return {
     attrs: attrsAt(external, settings),
     open(lease) {
@@ -43,7 +45,7 @@ export function createUdpBackend(
       const dataplane = new Dataplane({
         ...settings.dataplane,
         tunName: TUN_NAME,
-        bindAddress: external.address,
+        bindAddress,
         port: settings.port,
         tunnelAddress: address.ip,
       });
@@ -62,14 +64,22 @@ export function createUdpBackend(
 }
 
 /** udp announces neither type nor data, except where a host has a port of its own. */
-function attrsAt({ publicIp }: ExternalInterface, { port, networkPort }: UdpSettings): LeaseAttrs {
+function attrsAt(external: ExternalInterface, { port, networkPort }: UdpSettings): LeaseAttrs {
   return {
-    publicIp,
+    publicIp: ipv4Of(external).publicIp,
     publicIpV6: null,
     backendType: '',
     backendData: port === networkPort ? null : formatOwnPort(port),
     backendV6Data: null,
   };
+}
+
+/** @throws FlannelError where the network has no IPv4, which is all that is carried. */
+function ipv4Of({ address, publicIp }: ExternalInterface): { address: Ip4; publicIp: Ip4 } {
+  if (address === null || publicIp === null) {
+    throw new FlannelError('the udp backend needs IPv4: set EnableIPv4 in the network config to true');
+  }
+  return { address, publicIp };
 }
 
 /** @throws FlannelError for an interface that carries too little. */
@@ -81,16 +91,6 @@ function overlayMtu({ name, mtu }: ExternalInterface): number {
     );
   }
   return mtu - OUTER_HEADERS;
-}
-
-/** Runs `step` with a netlink client of its own. */
-function withNetlink<T>(step: (netlink: Rtnetlink) => T): T {
-  const netlink = new Rtnetlink();
-  try {
-    return step(netlink);
-  } finally {
-    netlink.close();
-  }
 }
 
 export class UdpNetwork implements BackendNetwork {
@@ -157,9 +157,8 @@ export class UdpNetwork implements BackendNetwork {
   }
 
   moveTo(external: ExternalInterface): void {
-    if (external.address !== this.external.address) {
-      this.dataplane.rebind(external.address, this.settings.port);
-    }
+    const { address } = ipv4Of(external);
+    if (address !== this.external.address) this.dataplane.rebind(address, this.settings.port);
     // The sockets are there now, so peers have to be told, whatever becomes of the MTU.
     this.external = external;
     const mtu = overlayMtu(external);

@@ -3,6 +3,8 @@
  * type, length and value, each padded to 4 bytes. Numbers are in the host's byte order.
  */
 import { endianness } from 'node:os';
+import { ip6FromBytes } from '../ip6.js';
+import type { Ip6 } from '../ip6.js';
 
 const LITTLE = endianness() === 'LE';
 const NLMSG_HEADER = 16;
@@ -116,6 +118,11 @@ export class Attributes {
     const bytes = this.values.get(type);
     if (bytes?.length !== 4) return undefined;
     return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, false);
+  }
+
+  ip6(type: number): Ip6 | undefined {
+    const bytes = this.values.get(type);
+    return bytes?.length === 16 ? ip6FromBytes(bytes) : undefined;
   }
 
   /** A zero-terminated string. */

@@ -1,23 +1,40 @@
-/** Says when the host's links, IPv4 addresses or routes have changed. What has changed, its user reads anew. */
+/** Says when the host's links, addresses or routes have changed. What has changed, its user reads anew. */
 import { openNetlinkEvents } from '../dataplane.js';
-import type { Cidr4 } from '../ip.js';
+import { Cidr4 } from '../ip.js';
+import type { Ip4 } from '../ip.js';
+import { sharePrefix6 } from '../ip6.js';
+import type { Ip6 } from '../ip6.js';
 import { Alarm, sleep } from '../retry.js';
 import { readAnnouncement } from './rtnetlink.js';
 import type { RouteEntry } from './rtnetlink.js';
 
 // linux/rtnetlink.h
 const RTNLGRP = { LINK: 1, IPV4_IFADDR: 5, IPV4_ROUTE: 7 } as const;
+const RTNLGRP_IPV6 = { IFADDR: 9, ROUTE: 11 } as const;
 
 /** One change makes several announcements, and a network manager several changes. */
 const SETTLE_MS = 50;
+
+/** What matters beside links, IPv4 addresses and default routes. */
+export interface Watched {
+  /** Whether IPv6 addresses and routes do. */
+  readonly ipv6: boolean;
+  /** An address of which every route to it does; null for none. */
+  readonly reach: { readonly v4: Ip4 | null; readonly v6: Ip6 | null } | null;
+}
 
 export class NetworkMonitor {
   private readonly alarm = new Alarm();
   private readonly events: ReturnType<typeof openNetlinkEvents>;
 
-  /** @param network the overlay: of all routes, only its own and default ones count */
-  constructor(private readonly network: Cidr4) {
-    this.events = openNetlinkEvents(Object.values(RTNLGRP), () => {
+  /** @param network the overlay: of all routes, only its own, default ones and those of `watched` count */
+  constructor(
+    private readonly network: Cidr4,
+    private readonly watched: Watched = { ipv6: false, reach: null },
+  ) {
+    const ipv6 = watched.ipv6 || (watched.reach?.v6 ?? null) !== null;
+    const groups = [...Object.values(RTNLGRP), ...(ipv6 ? Object.values(RTNLGRP_IPV6) : [])];
+    this.events = openNetlinkEvents(groups, () => {
       this.read();
     });
     this.alarm.ring(); // for what happened before
@@ -44,11 +61,24 @@ export class NetworkMonitor {
   /** A host may have routes by the hundred thousand that come and go all day. */
   private matters(bytes: Uint8Array): boolean {
     const announcement = readAnnouncement(bytes);
-    if (announcement.about !== 'route') return true;
-    return announcement.route !== null && this.concerns(announcement.route);
+    switch (announcement.about) {
+      case 'link or address':
+        return true;
+      case 'route':
+        return announcement.route !== null && this.concerns(announcement.route);
+      case 'IPv6 route':
+        return announcement.route !== null && this.concerns6(announcement.route);
+    }
   }
 
   private concerns({ destination, length }: RouteEntry): boolean {
+    const reach = this.watched.reach?.v4 ?? null;
+    if (reach !== null && new Cidr4(destination, length).contains(reach)) return true;
     return length === 0 || (length === this.network.length && destination === this.network.ip);
+  }
+
+  private concerns6({ destination, length }: RouteEntry<Ip6>): boolean {
+    const reach = this.watched.reach?.v6 ?? null;
+    return length === 0 || (reach !== null && sharePrefix6(destination, reach, length));
   }
 }

@@ -1,6 +1,8 @@
 /** Links, addresses and routes of the own network namespace. Constants: linux/rtnetlink.h, if_addr.h, if_link.h. */
 import { openNetlink } from '../dataplane.js';
 import type { Cidr4, Ip4 } from '../ip.js';
+import { ip6ToBytes } from '../ip6.js';
+import type { Ip6 } from '../ip6.js';
 import { header, Message, MessageWriter } from './message.js';
 
 const RTM = {
@@ -16,7 +18,9 @@ const RTM = {
 const NLM_F_DUMP = 0x300;
 const NLM_F_EXCL = 0x200;
 const NLM_F_CREATE = 0x400;
+const AF_UNSPEC = 0;
 const AF_INET = 2;
+const AF_INET6 = 10;
 
 const IFINFOMSG_SIZE = 16;
 const IFLA = { IFNAME: 3, MTU: 4, TXQLEN: 13, LINKINFO: 18, GSO_MAX_SIZE: 41 } as const;
@@ -29,10 +33,12 @@ const IFADDRMSG_SIZE = 8;
 const IFA = { ADDRESS: 1, LOCAL: 2, FLAGS: 8 } as const;
 
 const RTMSG_SIZE = 12;
-const RTA = { DST: 1, OIF: 4, TABLE: 15 } as const;
+const RTA = { DST: 1, OIF: 4, PREFSRC: 7, METRICS: 8, TABLE: 15 } as const;
+const RTAX_MTU = 2;
 const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
 const RTN_UNICAST = 1;
+const RTN_LOCAL = 2;
 
 export interface Link {
   readonly index: number;
@@ -57,23 +63,34 @@ export interface TunInfo {
   readonly queues: number | null;
 }
 
-export interface Address {
+export interface Address<Ip = Ip4> {
   readonly linkIndex: number;
-  readonly ip: Ip4;
+  readonly ip: Ip;
   /** Prefix length. */
   readonly length: number;
   /** RT_SCOPE_*: 0 global, 253 link, 254 host. */
   readonly scope: number;
-  /** IFA_F_*: 0x01 temporary, 0x20 deprecated, 0x80 permanent. */
+  /** IFA_F_*: 0x01 temporary, 0x08 found to be a duplicate, 0x20 deprecated, 0x80 permanent. */
   readonly flags: number;
 }
 
-export interface RouteEntry {
+export interface RouteEntry<Ip = Ip4> {
   /** Prefix length of the destination; 0 is a default route. */
   readonly length: number;
-  readonly destination: Ip4;
+  readonly destination: Ip;
   /** Null for a route without a single outgoing link, such as a multipath one. */
   readonly linkIndex: number | null;
+}
+
+/** The kernel's answer to the question how it would send to an address. */
+export interface Way<Ip> {
+  readonly linkIndex: number | null;
+  /** The address it would send from. */
+  readonly source: Ip | null;
+  /** Whether the address is one of this host. */
+  readonly local: boolean;
+  /** Bytes, where a route or a router on the way has said so; null where only the link's own MTU counts. */
+  readonly pathMtu: number | null;
 }
 
 /** The host's links, IPv4 addresses and routes at one moment. */
@@ -83,14 +100,25 @@ export interface HostNetwork {
   readonly routes: readonly RouteEntry[];
 }
 
-/** What an announcement is about; the route is null where it is none that `routes()` would list. */
+/** The same for IPv6. */
+export interface HostNetwork6 {
+  readonly addresses: readonly Address<Ip6>[];
+  readonly routes: readonly RouteEntry<Ip6>[];
+}
+
+/** What an announcement is about; a route is null where it is none that would be listed. */
 export type Announcement =
-  { readonly about: 'link or address' } | { readonly about: 'route'; readonly route: RouteEntry | null };
+  | { readonly about: 'link or address' }
+  | { readonly about: 'route'; readonly route: RouteEntry | null }
+  | { readonly about: 'IPv6 route'; readonly route: RouteEntry<Ip6> | null };
 
 export function readAnnouncement(bytes: Uint8Array): Announcement {
   const message = new Message(bytes, RTMSG_SIZE);
   const isRoute = message.type === RTM.NEWROUTE || message.type === RTM.DELROUTE;
-  return isRoute ? { about: 'route', route: decodeRoute(message) } : { about: 'link or address' };
+  if (!isRoute) return { about: 'link or address' };
+  return message.header.u8(0) === AF_INET6
+    ? { about: 'IPv6 route', route: decodeRoute6(message) }
+    : { about: 'route', route: decodeRoute(message) };
 }
 
 function decodeTun(message: Message): TunInfo | null {
@@ -105,23 +133,57 @@ function decodeTun(message: Message): TunInfo | null {
 
 /** Null for a route of another table than the main one, or none that carries packets on. */
 function decodeRoute(message: Message): RouteEntry | null {
+  return routeTo(message, message.ip4(RTA.DST) ?? 0);
+}
+
+function decodeRoute6(message: Message): RouteEntry<Ip6> | null {
+  return routeTo(message, message.ip6(RTA.DST) ?? '::');
+}
+
+function routeTo<Ip>(message: Message, destination: Ip): RouteEntry<Ip> | null {
   if ((message.u32(RTA.TABLE) ?? message.header.u8(4)) !== RT_TABLE_MAIN) return null;
   if (message.header.u8(7) !== RTN_UNICAST) return null;
-  return {
-    length: message.header.u8(1),
-    destination: message.ip4(RTA.DST) ?? 0,
-    linkIndex: message.u32(RTA.OIF) ?? null,
-  };
+  return { length: message.header.u8(1), destination, linkIndex: message.u32(RTA.OIF) ?? null };
+}
+
+function decodeAddress<Ip>(message: Message, ip: Ip | undefined): Address<Ip>[] {
+  if (ip === undefined) return [];
+  // The 8 bits in the header are too few for today's flags.
+  const flags = message.u32(IFA.FLAGS) ?? message.header.u8(2);
+  const [length, scope] = [message.header.u8(1), message.header.u8(3)];
+  return [{ linkIndex: message.header.u32(4), ip, length, scope, flags }];
+}
+
+/** Asks one thing over a client of its own. @throws NativeError */
+export function withNetlink<T>(ask: (netlink: Rtnetlink) => T): T {
+  const netlink = new Rtnetlink();
+  try {
+    return ask(netlink);
+  } finally {
+    netlink.close();
+  }
 }
 
 /** @throws NativeError */
 export function readHostNetwork(): HostNetwork {
-  const netlink = new Rtnetlink();
-  try {
-    return { links: netlink.links(), addresses: netlink.addresses(), routes: netlink.routes() };
-  } finally {
-    netlink.close();
-  }
+  return withNetlink((netlink) => ({
+    links: netlink.links(),
+    addresses: netlink.addresses(),
+    routes: netlink.routes(),
+  }));
+}
+
+function lookup(addressFamily: number, length: number): MessageWriter {
+  const route = header(RTMSG_SIZE, (view) => {
+    view.setU8(0, addressFamily);
+    view.setU8(1, length);
+  });
+  return new MessageWriter(RTM.GETROUTE, 0, route);
+}
+
+/** A kernel without a family answers a dump of it with those of another. */
+function isOf(addressFamily: number): (message: Message) => boolean {
+  return (message) => message.header.u8(0) === addressFamily;
 }
 
 /**
@@ -132,7 +194,7 @@ export class Rtnetlink {
   private readonly socket = openNetlink();
 
   links(): Link[] {
-    return this.dump(RTM.GETLINK, IFINFOMSG_SIZE).map((message) => ({
+    return this.dump(RTM.GETLINK, IFINFOMSG_SIZE, AF_UNSPEC).map((message) => ({
       index: message.header.u32(4),
       name: message.text(IFLA.IFNAME) ?? '',
       mtu: message.u32(IFLA.MTU) ?? 0,
@@ -146,19 +208,40 @@ export class Rtnetlink {
 
   /** IPv4 addresses, in the kernel's order. */
   addresses(): Address[] {
-    return this.dump(RTM.GETADDR, IFADDRMSG_SIZE).flatMap((message) => {
-      const ip = message.ip4(IFA.LOCAL) ?? message.ip4(IFA.ADDRESS);
-      if (ip === undefined) return [];
-      // The 8 bits in the header are too few for today's flags.
-      const flags = message.u32(IFA.FLAGS) ?? message.header.u8(2);
-      const [length, scope] = [message.header.u8(1), message.header.u8(3)];
-      return [{ linkIndex: message.header.u32(4), ip, length, scope, flags }];
-    });
+    return this.dump(RTM.GETADDR, IFADDRMSG_SIZE, AF_INET).flatMap((message) =>
+      decodeAddress(message, message.ip4(IFA.LOCAL) ?? message.ip4(IFA.ADDRESS)),
+    );
+  }
+
+  /** IPv6 addresses, in the kernel's order; none where it has no IPv6. */
+  addresses6(): Address<Ip6>[] {
+    return this.dump(RTM.GETADDR, IFADDRMSG_SIZE, AF_INET6)
+      .filter(isOf(AF_INET6))
+      .flatMap((message) => decodeAddress(message, message.ip6(IFA.LOCAL) ?? message.ip6(IFA.ADDRESS)));
   }
 
   /** IPv4 unicast routes of the main table, in the kernel's order. */
   routes(): RouteEntry[] {
-    return this.dump(RTM.GETROUTE, RTMSG_SIZE).flatMap((message) => decodeRoute(message) ?? []);
+    return this.dump(RTM.GETROUTE, RTMSG_SIZE, AF_INET).flatMap((message) => decodeRoute(message) ?? []);
+  }
+
+  /** The same for IPv6. */
+  routes6(): RouteEntry<Ip6>[] {
+    return this.dump(RTM.GETROUTE, RTMSG_SIZE, AF_INET6)
+      .filter(isOf(AF_INET6))
+      .flatMap((message) => decodeRoute6(message) ?? []);
+  }
+
+  /** How the kernel would send to an address. @throws NativeError where it has no way. */
+  lookUpRoute(target: Ip4): Way<Ip4> {
+    const request = lookup(AF_INET, 32).ip4(RTA.DST, target).finish();
+    return this.wayOf(request, (message) => message.ip4(RTA.PREFSRC));
+  }
+
+  /** The same for IPv6. */
+  lookUpRoute6(target: Ip6): Way<Ip6> {
+    const request = lookup(AF_INET6, 128).attribute(RTA.DST, ip6ToBytes(target)).finish();
+    return this.wayOf(request, (message) => message.ip6(RTA.PREFSRC));
   }
 
   /** Sets the MTU (bytes) and brings the link up. */
@@ -221,9 +304,20 @@ export class Rtnetlink {
     this.socket.close();
   }
 
-  private dump(type: number, headerSize: number): Message[] {
+  private wayOf<Ip>(request: Uint8Array, sourceIn: (message: Message) => Ip | undefined): Way<Ip> {
+    const [bytes = new Uint8Array()] = this.socket.request(request);
+    const message = new Message(bytes, RTMSG_SIZE);
+    return {
+      linkIndex: message.u32(RTA.OIF) ?? null,
+      source: sourceIn(message) ?? null,
+      local: message.header.u8(7) === RTN_LOCAL,
+      pathMtu: message.nested(RTA.METRICS)?.u32(RTAX_MTU) ?? null,
+    };
+  }
+
+  private dump(type: number, headerSize: number, addressFamily: number): Message[] {
     const family = header(headerSize, (view) => {
-      view.setU8(0, type === RTM.GETLINK ? 0 : AF_INET);
+      view.setU8(0, addressFamily);
     });
     const answer = this.socket.request(new MessageWriter(type, NLM_F_DUMP, family).finish());
     return answer.map((bytes) => new Message(bytes, headerSize));

@@ -58,7 +58,7 @@ describe('what the kernel refuses', () => {
 describe('interfaces', () => {
   test('one that does not exist', async () => {
     const line =
-      /Failed to find interface to use .*--iface=eth7\); there is lo:\[127\.0\.0\.1\], eth0:\[192\.168\.77\.1\]/;
+      /Failed to find interface to use .*--iface=eth7: error looking up interface eth7: no such interface\); there is lo:\[127\.0\.0\.1 \(loopback\)\], eth0:\[192\.168\.77\.1\]/;
     await failsWith(network.start(1, '--iface=eth7'), 1, line);
   });
 

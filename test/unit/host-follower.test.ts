@@ -2,10 +2,9 @@ import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
 import { FlannelError } from '../../src/errors.js';
 import { HostFollower } from '../../src/host-follower.js';
-import { selectInterface } from '../../src/iface.js';
+import { describeAddress, selectInterface } from '../../src/iface.js';
 import type { ExternalInterface, InterfaceChoice } from '../../src/iface.js';
-import { formatIp4 } from '../../src/ip.js';
-import { hostNetwork } from '../lib/host-network.js';
+import { hostNetwork, NO_CHOICE } from '../lib/host-network.js';
 import type { HostSketch } from '../lib/host-network.js';
 import { captureLog } from '../lib/store.js';
 
@@ -21,7 +20,7 @@ class FakeNetwork {
 
   moveTo(external: ExternalInterface): void {
     if (this.refuses !== null) throw new FlannelError(this.refuses);
-    this.moves.push(`${external.name} ${formatIp4(external.address)}`);
+    this.moves.push(`${external.name} ${describeAddress(external)}`);
     this.mtu = external.mtu - 28;
   }
   repair(): boolean {
@@ -39,7 +38,7 @@ beforeEach(() => {
 });
 
 function follower(given: Partial<InterfaceChoice> = {}): (host: HostSketch) => Promise<boolean> {
-  const choice = { iface: [], publicIp: '', ...given };
+  const choice = { ...NO_CHOICE, ...given };
   const external = selectInterface(choice, hostNetwork(FIRST));
   lines.length = 0;
   const followed = new HostFollower(choice, external, network, () => {
