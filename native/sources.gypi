@@ -29,6 +29,8 @@
       "test/decap_test.cc",
       "test/encap_test.cc",
       "test/fib_test.cc",
+      "test/golden/reader.cc",
+      "test/golden_test.cc",
       "test/gro_test.cc",
       "test/gso_test.cc",
       "test/icmp_test.cc",
