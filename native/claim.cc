@@ -18,6 +18,7 @@ using std::chrono::steady_clock;
 
 constexpr milliseconds kAnswer{2000};  // to hello
 constexpr milliseconds kRetry{20};     // while an owner starts or ends
+constexpr size_t kMostQueues = 64;     // and senders of each, as in DataplaneOptions
 
 std::string lock_path(const std::string& control_socket) {
   return control_socket + ".lock";
@@ -53,6 +54,7 @@ std::string read_device(int lock) {
 /// Puts the descriptors that came after an offer in their places. Throws SystemError when they are
 /// not what the offer says.
 void unpack(const Message& offer, std::vector<UniqueFd> descriptors, Claim& claim) {
+  if (offer.queues > kMostQueues || offer.senders > kMostQueues) throw SystemError(EPROTO, "offer");
   const size_t each = size_t{2} + offer.senders;
   const size_t expected = 2 + (offer.stands_by != 0 ? 1 : 0) + offer.queues * each;
   if (offer.queues == 0 || descriptors.size() != expected) throw SystemError(EPROTO, "offer");

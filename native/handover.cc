@@ -127,8 +127,10 @@ Connection::Received Connection::receive(Message& message, Deadline deadline,
     n = ::recvmsg(fd_.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   } while (n < 0 && errno == EINTR);
   if (n < 0 && errno == EAGAIN) return Received::nothing;
-  if (n <= 0) return Received::closed;
+  if (n < 0) return Received::closed;
+  // Also those of an empty message, which looks like an end.
   take_descriptors(header, descriptors);
+  if (n == 0) return Received::closed;
   // Another version's message may have another length, but tells in its front what it is.
   const bool complete = (header.msg_flags & MSG_CTRUNC) == 0;
   const bool whole = n == static_cast<ssize_t>(sizeof message);

@@ -29,8 +29,11 @@
       "test/decap_test.cc",
       "test/encap_test.cc",
       "test/fib_test.cc",
+      "test/golden/reader.cc",
+      "test/golden_test.cc",
       "test/gro_test.cc",
       "test/gso_test.cc",
+      "test/handover_test.cc",
       "test/icmp_test.cc",
       "test/netlink_test.cc",
       "test/offload_test.cc",
@@ -44,6 +47,18 @@
       "test/tun_matrix_test.cc",
       "test/udp_test.cc"
     ],
-    "bench_source_files": ["bench/fib_bench.cc", "bench/offload_bench.cc"]
+    "bench_source_files": ["bench/fib_bench.cc", "bench/offload_bench.cc"],
+    "fuzz_source_files": [
+      "fuzz/checksum.cc",
+      "fuzz/decap.cc",
+      "fuzz/encap.cc",
+      "fuzz/fib.cc",
+      "fuzz/handover.cc",
+      "fuzz/icmp.cc",
+      "fuzz/merge.cc",
+      "fuzz/netlink.cc",
+      "fuzz/split.cc",
+      "fuzz/virtio.cc"
+    ]
   }
 }
