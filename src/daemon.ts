@@ -27,13 +27,24 @@ const RETRY_MS = 1000;
  */
 export async function runDaemon(options: Options, signal: AbortSignal): Promise<void> {
   const renewMargin = renewMarginMs(options);
-  const manager = createSubnetManager(options);
+  const manager = await openStore(options, signal);
+  if (manager === null) return;
   try {
     log.info(`Created subnet manager: ${manager.description}`);
     const config = await untilItWorks('fetch network config', signal, () => manager.getNetworkConfig(signal));
     if (config !== null) await serve(options, config, manager, renewMargin, signal);
   } finally {
     manager.close();
+  }
+}
+
+/** Null when `signal` fires meanwhile. */
+async function openStore(options: Options, signal: AbortSignal): Promise<SubnetManager | null> {
+  try {
+    return await createSubnetManager(options, signal);
+  } catch (error) {
+    if (signal.aborted) return null;
+    throw error;
   }
 }
 
@@ -48,7 +59,10 @@ async function serve(
   const type = options.backend === '' ? config.backendType : options.backend.toLowerCase();
   log.info(`Found network config - Backend type: ${type}`);
   const createBackend = findBackend(type);
-  const external = selectInterface(options, readHostNetwork());
+  const addresses = await untilItWorks('read the public IP', signal, () => manager.publicAddresses(signal));
+  if (addresses === null) return;
+  const choice = { ...options, publicIp: addresses.v4 ?? options.publicIp };
+  const external = selectInterface(choice, readHostNetwork());
   const backend = createBackend(config, external, options);
 
   const lease = await untilItWorks('acquire a lease', signal, () =>
@@ -61,7 +75,7 @@ async function serve(
     if (await writeSubnets(options, config, lease, network)) log.info('flannel is ready');
     const keeper = new LeaseKeeper(manager, lease, renewMargin);
     let { mtu } = network;
-    const follower = new HostFollower(options, external, network, async () => {
+    const follower = new HostFollower(choice, external, network, async () => {
       keeper.announce(network.attrs);
       if (network.mtu !== mtu) await writeSubnets(options, config, lease, network);
       ({ mtu } = network);
@@ -73,6 +87,7 @@ async function serve(
       followHost(monitor, follower, ended),
       followLeases(manager, lease, network, keeper, ended),
       keeper.run(ended),
+      manager.maintain(ended),
     ]);
   } finally {
     monitor.close();
