@@ -35,15 +35,27 @@ interface Ipv4Members {
  * where flannel has one, since operators and scripts look for it.
  */
 export function parseNetworkConfig(text: string): NetworkConfig {
+  return parse(text, completeIpv4);
+}
+
+/**
+ * The same for Kubernetes, where the nodes' subnets are somebody else's choice: nothing is validated or filled in
+ * about those.
+ */
+export function parseKubeNetworkConfig(text: string): NetworkConfig {
+  return parse(text, (members) => members);
+}
+
+function parse(text: string, complete: (given: Ipv4Members) => Ipv4Members): NetworkConfig {
   try {
-    return readConfig(text);
+    return readConfig(text, complete);
   } catch (error) {
     if (error instanceof ConfigError || !(error instanceof FlannelError)) throw error;
     throw new ConfigError(`network config: ${error.message}`, { cause: error });
   }
 }
 
-function readConfig(text: string): NetworkConfig {
+function readConfig(text: string, complete: (given: Ipv4Members) => Ipv4Members): NetworkConfig {
   const config = parseJsonObject(text, 'the document');
   const bool = (key: string, unset: boolean) => decodeField(config, key, unset, readBool, 'true or false');
   const enableIPv4 = bool('EnableIPv4', true);
@@ -62,7 +74,7 @@ function readConfig(text: string): NetworkConfig {
       'EnableIPv4 is false, but only IPv4 is supported so far; set EnableIPv4 to true and EnableIPv6 to false',
     );
   }
-  return { enableIPv4, enableIPv6, enableNFTables, ...completeIpv4(members), ...backend };
+  return { enableIPv4, enableIPv6, enableNFTables, ...complete(members), ...backend };
 }
 
 function readIpv4Members(config: JsonObject): Ipv4Members {

@@ -29,7 +29,8 @@ const RETRY_MS = 1000;
 export async function runDaemon(options: Options, signal: AbortSignal): Promise<void> {
   const state = new DaemonState(options);
   const renewMargin = renewMarginMs(options);
-  const manager = createSubnetManager(options);
+  const manager = await openStore(options, signal);
+  if (manager === null) return;
   try {
     state.add({ manager });
     log.info(`Created subnet manager: ${manager.description}`);
@@ -39,6 +40,16 @@ export async function runDaemon(options: Options, signal: AbortSignal): Promise<
   } finally {
     state.phase = 'stopping';
     manager.close();
+  }
+}
+
+/** Null when `signal` fires meanwhile. */
+async function openStore(options: Options, signal: AbortSignal): Promise<SubnetManager | null> {
+  try {
+    return await createSubnetManager(options, signal);
+  } catch (error) {
+    if (signal.aborted) return null;
+    throw error;
   }
 }
 
@@ -55,7 +66,14 @@ async function serve(
   log.info(`Found network config - Backend type: ${type}`);
   state.add({ config, backendType: type });
   const createBackend = findBackend(type);
-  const external = selectInterface(options, surveyHost(options, config), config);
+  const addresses = await untilItWorks('read the public IP', signal, () => manager.publicAddresses(signal));
+  if (addresses === null) return;
+  const choice = {
+    ...options,
+    publicIp: addresses.v4 ?? options.publicIp,
+    publicIpv6: addresses.v6 ?? options.publicIpv6,
+  };
+  const external = selectInterface(choice, surveyHost(choice, config), config);
   const backend = createBackend(config, external, options);
 
   state.phase = 'waiting for a lease';
@@ -65,7 +83,7 @@ async function serve(
   if (lease === null) return;
   state.phase = 'opening the backend';
   const network = backend.open(lease);
-  const monitor = new NetworkMonitor(config.network, watchedBy(options, config));
+  const monitor = new NetworkMonitor(config.network, watchedBy(choice, config));
   try {
     const keeper = new LeaseKeeper(manager, lease, renewMargin);
     const tracker = new LeaseTracker(formatSubnetKey(lease.subnet));
@@ -76,7 +94,7 @@ async function serve(
       ipMasq: options.ipMasq,
     }));
     let { mtu } = network;
-    const follower = new HostFollower(options, external, network, async () => {
+    const follower = new HostFollower(choice, external, network, async () => {
       keeper.announce(network.attrs);
       if (network.mtu !== mtu) await subnetFile.write();
       ({ mtu } = network);
@@ -88,10 +106,11 @@ async function serve(
     notifyServiceManager('READY=1');
     await untilOneEnds(signal, (ended) => [
       network.run(ended),
-      followHost(monitor, follower, () => surveyHost(options, config), ended),
+      followHost(monitor, follower, () => surveyHost(choice, config), ended),
       followLeases(manager, lease, network, keeper, ended, tracker),
       keeper.run(ended),
       subnetFile.run(ended),
+      manager.maintain(ended),
     ]);
   } finally {
     state.phase = 'stopping';

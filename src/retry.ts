@@ -11,13 +11,17 @@ export async function sleep(ms: number, signal: AbortSignal): Promise<boolean> {
   }
 }
 
-/** Back-off that doubles from `first` to `most` milliseconds and starts over after `reset`. */
+/**
+ * Back-off that doubles from `first` to `most` milliseconds and starts over after `reset`. Each step is cut to a random
+ * part of it, the half at least, where `random` gives numbers in [0, 1).
+ */
 export class Backoff {
   private next: number;
 
   constructor(
     private readonly first: number,
     private readonly most: number,
+    private readonly random: () => number = () => 1,
   ) {
     this.next = first;
   }
@@ -26,7 +30,7 @@ export class Backoff {
   async wait(signal: AbortSignal): Promise<boolean> {
     const ms = this.next;
     this.next = Math.min(this.most, ms * 2);
-    return sleep(ms, signal);
+    return sleep(ms * (0.5 + this.random() / 2), signal);
   }
 
   reset(): void {

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { parseNetworkConfig } from '../config.js';
 import type { NetworkConfig } from '../config.js';
 import { LeaseError } from '../errors.js';
@@ -10,7 +11,7 @@ import { formatSubnetKey } from '../lease/subnet-key.js';
 import { log } from '../log.js';
 import { sleep } from '../retry.js';
 import type { StoreHealth } from './health.js';
-import type { ExpiredLease, LeaseEvent, SubnetManager } from './manager.js';
+import type { ExpiredLease, LeaseEvent, PublicAddresses, SubnetManager } from './manager.js';
 import type { LeaseRegistry } from './registry.js';
 
 const LEASE_SECONDS = 86_400;
@@ -41,6 +42,10 @@ export class LocalManager implements SubnetManager {
 
   async getNetworkConfig(signal: AbortSignal): Promise<NetworkConfig> {
     return parseNetworkConfig(await this.registry.readConfig(signal));
+  }
+
+  publicAddresses(): Promise<PublicAddresses> {
+    return Promise.resolve({ v4: null, v6: null });
   }
 
   async acquireLease(attrs: LeaseAttrs, signal: AbortSignal): Promise<OwnLease> {
@@ -101,6 +106,10 @@ export class LocalManager implements SubnetManager {
   touchLease(lease: OwnLease, signal: AbortSignal): Promise<OwnLease | null> {
     const ttlSeconds = lease.expiration === null ? null : LEASE_SECONDS;
     return this.registry.update(lease.subnet, lease.attrs, lease.revision, ttlSeconds, signal);
+  }
+
+  async maintain(signal: AbortSignal): Promise<void> {
+    if (!signal.aborted) await once(signal, 'abort');
   }
 
   get health(): StoreHealth {

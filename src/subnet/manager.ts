@@ -17,6 +17,12 @@ export interface ExpiredLease extends Lease {
   readonly since: number;
 }
 
+/** What an operator has written in the store in place of --public-ip and --public-ipv6; null for nothing. */
+export interface PublicAddresses {
+  readonly v4: string | null;
+  readonly v6: string | null;
+}
+
 /** The store as the daemon sees it. Every engine (etcd, directory, Kubernetes) stands behind this. */
 export interface SubnetManager {
   /** For the start-up log line, e.g. `Etcd Local Manager with Previous Subnet: 10.5.1.0/24`. */
@@ -27,6 +33,9 @@ export interface SubnetManager {
    * @throws ConfigError when it is missing or wrong (the caller retries), StoreUnavailableError.
    */
   getNetworkConfig(signal: AbortSignal): Promise<NetworkConfig>;
+
+  /** @throws StoreUnavailableError. */
+  publicAddresses(signal: AbortSignal): Promise<PublicAddresses>;
 
   /**
    * A subnet for the host that `attrs` names (lease/identity.ts): its former one if it still can be had, else a free one.
@@ -53,6 +62,12 @@ export interface SubnetManager {
    * and logs it; it ends only with the signal.
    */
   watchLeases(signal: AbortSignal): AsyncIterable<readonly LeaseEvent[]>;
+
+  /**
+   * Does what a store needs beside renewals while the lease is in use and packets flow, until `signal` fires.
+   * @throws LeaseError when the lease cannot be used any more.
+   */
+  maintain(signal: AbortSignal): Promise<void>;
 
   /** How the store is doing right now, for health checks: each look at it gives the present state. */
   readonly health: StoreHealth;

@@ -2,15 +2,17 @@ import { resolve } from 'node:path';
 import type { Options } from '../flags.js';
 import { DirectoryRegistry } from './directory/registry.js';
 import { EtcdRegistry } from './etcd/registry.js';
+import { openKube } from './kube/open.js';
 import { LocalManager } from './local-manager.js';
 import type { SubnetManager } from './manager.js';
 import { readPreviousSubnet } from './subnet-file.js';
 
 /**
- * The store that the flags name: a directory where one is given, else etcd.
- * @throws FlannelError when its settings make no sense.
+ * The store that the flags name: Kubernetes or a directory where one is asked for, else etcd.
+ * @throws FlannelError when its settings make no sense, or the signal's reason.
  */
-export function createSubnetManager(options: Options): SubnetManager {
+export async function createSubnetManager(options: Options, signal: AbortSignal): Promise<SubnetManager> {
+  if (options.kubeSubnetMgr) return openKube(options, process.env, signal);
   const previous = readPreviousSubnet(options.subnetFile);
   if (options.subnetDir !== '') {
     return new LocalManager(new DirectoryRegistry(resolve(options.subnetDir)), 'Directory', previous);
