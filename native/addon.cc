@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <set>
@@ -17,6 +18,8 @@ namespace {
 constexpr size_t kMaxQueues = 64;
 constexpr size_t kMaxSourcePorts = 64;
 constexpr size_t kWordsPerRoute = 4;
+constexpr size_t kWordsPerPeer = 2;
+constexpr size_t kFiguresPerPeer = 4;
 
 /// A SystemError as the JS Error that index.d.ts calls NativeError.
 Napi::Error to_js(Napi::Env env, const SystemError& error) {
@@ -184,6 +187,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
                         InstanceMethod<&DataplaneObject::set_routes>("setRoutes"),
                         InstanceMethod<&DataplaneObject::change_routes>("changeRoutes"),
                         InstanceMethod<&DataplaneObject::stats>("stats"),
+                        InstanceMethod<&DataplaneObject::peers>("peers"),
                         InstanceMethod<&DataplaneObject::rebind>("rebind"),
                         InstanceMethod<&DataplaneObject::reopen_device>("reopenDevice"),
                         InstanceMethod<&DataplaneObject::restart>("restart"),
@@ -288,6 +292,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     for (size_t i = 0; i < sums.size(); i++) counters[i] = static_cast<double>(sums[i]);
     auto stats = Napi::Object::New(env);
     stats.Set("counters", counters);
+    stats.Set("histograms", histograms(env));
     stats.Set("features", feature_names(env, core_->features()));
     stats.Set("routes", Napi::Number::New(env, static_cast<double>(core_->routes().size())));
     stats.Set("restarts", Napi::Number::New(env, static_cast<double>(core_->restarts())));
@@ -300,6 +305,37 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     stats.Set("failure",
               failure == 0 ? env.Null() : Napi::String::New(env, std::strerror(failure)));
     return stats;
+  }
+  Napi::Array histograms(Napi::Env env) {
+    auto result = Napi::Array::New(env, kHistogramCount);
+    for (uint32_t i = 0; i < kHistogramCount; i++) {
+      const std::vector<double> values = core_->histogram(static_cast<Histogram>(i));
+      auto array = Napi::Float64Array::New(env, values.size());
+      std::ranges::copy(values, array.Data());
+      result[i] = array;
+    }
+    return result;
+  }
+
+  Napi::Value peers(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const std::vector<PeerFigures> peers = guarded(env, [&] { return core_->peers(); });
+    auto words = Napi::Uint32Array::New(env, peers.size() * kWordsPerPeer);
+    auto figures = Napi::Float64Array::New(env, peers.size() * kFiguresPerPeer);
+    uint32_t* word = words.Data();
+    double* figure = figures.Data();
+    for (const PeerFigures& each : peers) {
+      *word++ = ntohl(each.peer.address);
+      *word++ = ntohs(each.peer.port);
+      for (const uint64_t value :
+           {each.out.packets, each.out.bytes, each.in.packets, each.in.bytes}) {
+        *figure++ = static_cast<double>(value);
+      }
+    }
+    auto result = Napi::Object::New(env);
+    result.Set("words", words);
+    result.Set("figures", figures);
+    return result;
   }
 
   std::shared_ptr<Environment> environment_;
@@ -433,6 +469,24 @@ Napi::Array counter_table(Napi::Env env) {
   return table;
 }
 
+Napi::Array histogram_table(Napi::Env env) {
+  auto table = Napi::Array::New(env, kHistogramCount);
+  for (uint32_t i = 0; i < kHistogramCount; i++) {
+    const HistogramInfo& info = kHistograms[i];
+    auto bounds = Napi::Array::New(env, info.buckets);
+    for (uint32_t bucket = 0; bucket < info.buckets; bucket++) {
+      bounds[bucket] = std::ldexp(info.unit, static_cast<int>(info.first + bucket));
+    }
+    auto row = Napi::Object::New(env);
+    row.Set("name", std::string(info.name));
+    row.Set("direction", std::string(info.direction));
+    row.Set("help", std::string(info.help));
+    row.Set("bounds", bounds);
+    table[i] = row;
+  }
+  return table;
+}
+
 Napi::Value notify(const Napi::CallbackInfo& info) {
   const std::string state = info[0].ToString().Utf8Value();
   const bool sent = guarded(info.Env(), [&] { return notify_service_manager(state); });
@@ -459,6 +513,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("NetlinkEvents", NetlinkEventsObject::define(env));
   exports.Set("notify", Napi::Function::New(env, notify, "notify"));
   exports.Set("counters", counter_table(env));
+  exports.Set("histograms", histogram_table(env));
   return exports;
 }
 

@@ -266,10 +266,9 @@ void Dataplane::set_persistent(bool persistent) noexcept {
 }
 
 void Dataplane::set_routes(std::span<const Route> routes) {
-  RouteTable table;
-  table.assign(routes);
-  fib_->publish(Fib::build(table.routes()));
-  routes_ = std::move(table);
+  routes_.assign(routes);
+  routes_.settle();
+  publish(Fib::of(routes_));
 }
 
 void Dataplane::change_routes(std::span<const Route> changes) {
@@ -283,7 +282,57 @@ void Dataplane::change_routes(std::span<const Route> changes) {
       routes_.put(change);
     }
   }
-  fib_->publish(fib_->current().after(changes, routes_));
+  routes_.settle();
+  publish(fib_->current().after(changes, routes_));
+}
+
+/// With room for the traffic of every peer in it.
+void Dataplane::publish(std::unique_ptr<const Fib> fib) {
+  const size_t slots = routes_.peers().peers().size();
+  for (const auto& lane : lanes_) {
+    lane->encap_counters.traffic.make_room(slots);
+    lane->decap_counters.traffic.make_room(slots);
+  }
+  before_.resize(slots);
+  for (const uint32_t slot : routes_.peers().take_new()) before_[slot] = figures(slot);
+  fib_->publish(std::move(fib));
+}
+
+/// Of a slot, since the start.
+PeerFigures Dataplane::figures(uint32_t slot) const noexcept {
+  PeerFigures figures{};
+  for (const auto& lane : lanes_) {
+    figures.out += lane->encap_counters.traffic.get(slot);
+    figures.in += lane->decap_counters.traffic.get(slot);
+  }
+  return figures;
+}
+
+std::vector<PeerFigures> Dataplane::peers() const {
+  std::vector<PeerFigures> result;
+  for (const Peer& peer : routes_.peers().peers()) {
+    if (peer.slot == Peer::kNone) continue;
+    PeerFigures now = figures(peer.slot);
+    now.peer = {peer.address, peer.port};
+    now.out -= before_[peer.slot].out;
+    now.in -= before_[peer.slot].in;
+    result.push_back(now);
+  }
+  return result;
+}
+
+std::vector<double> Dataplane::histogram(Histogram histogram) const {
+  const HistogramInfo& info = kHistograms[static_cast<size_t>(histogram)];
+  std::vector<double> result(info.buckets + 2);
+  for (const auto& lane : lanes_) {
+    for (const Counters* counters : {&lane->encap_counters, &lane->decap_counters}) {
+      for (size_t i = 0; i <= info.buckets; i++) {
+        result[i] += static_cast<double>(counters->count(histogram, i));
+      }
+      result.back() += static_cast<double>(counters->sum(histogram)) * info.unit;
+    }
+  }
+  return result;
 }
 
 std::array<uint64_t, kCounterCount> Dataplane::counters() const noexcept {

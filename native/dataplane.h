@@ -69,6 +69,13 @@ struct Estate {
   std::vector<Borrowed> queues;
 };
 
+/// What was exchanged with a peer since a route first led to it.
+struct PeerFigures {
+  NextHop peer;
+  PeerTraffic::Sums out;  // that the kernel accepted
+  PeerTraffic::Sums in;   // inner packets, as they came
+};
+
 class Dataplane {
  public:
   /// Opens the device and the sockets. Throws SystemError and leaves nothing behind.
@@ -126,6 +133,10 @@ class Dataplane {
   [[nodiscard]] const std::vector<Route>& routes() const noexcept { return routes_.routes(); }
   /// The sum over all workers.
   [[nodiscard]] std::array<uint64_t, kCounterCount> counters() const noexcept;
+  /// Counts a bucket, one more bucket for what is beyond the last bound, and the sum of the values.
+  [[nodiscard]] std::vector<double> histogram(Histogram histogram) const;
+  /// As the thread that sets routes sees them, in the order of their slots.
+  [[nodiscard]] std::vector<PeerFigures> peers() const;
   /// The errno that ended a worker's direction, or 0; 0 again once closed.
   [[nodiscard]] int failure() const noexcept;
   /// Joins the threads, then closes the descriptors; the device goes with the last of them.
@@ -147,6 +158,9 @@ class Dataplane {
   void build_lanes(std::vector<Queue> queues);
   void build_workers();
 
+  void publish(std::unique_ptr<const Fib> fib);
+  [[nodiscard]] PeerFigures figures(uint32_t slot) const noexcept;
+
   enum class State : uint8_t { opened, started, closed };
 
   DataplaneOptions options_;
@@ -158,6 +172,7 @@ class Dataplane {
   UniqueFd icmp_;
   ActiveFeatures features_;
   RouteTable routes_;
+  std::vector<PeerFigures> before_;  // by slot: what was counted there for the peers before
   std::unique_ptr<Snapshot<Fib>> fib_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<std::unique_ptr<Worker>> workers_;

@@ -57,6 +57,16 @@ bool passes(int error) noexcept {
   }
 }
 
+/// The slot of the peer that a row comes from, told by its address alone: NAT and the spreading of
+/// source ports change the port. Peers behind one address are told apart by their subnets.
+uint32_t sender_of(const Fib& fib, const ReceiveBatch::Datagram& row) noexcept {
+  const uint32_t slot = fib.peer_at(row.source);
+  if (slot != Peer::kShared) return slot;
+  if (row.payload.size() < Ipv4Packet::kMinHeader) return Peer::kNone;
+  const Peer* peer = fib.lookup(load_be32(&row.payload[12]));
+  return peer != nullptr && peer->address == row.source ? peer->slot : Peer::kNone;
+}
+
 }  // namespace
 
 Decap::Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, uint32_t tunnel_address,
@@ -68,23 +78,43 @@ Decap::Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, uint32_t t
       icmp_(tunnel_address, counters, Counter::decap_icmp_throttled),
       pool_(batch_size),
       batch_(pool_),
+      watch_(Histogram::decap_latency_seconds, batch_size),
       features_(features),
       merging_(merge_options()),
       merger_(tun.virtio() ? kMergeCapacity : 1, merging_) {}
 
 Turn Decap::turn() noexcept {
-  for (size_t moved = 0; moved < kTurnBudget;) {
+  size_t moved = 0;
+  const Turn turn = receive_and_forward(moved);
+  if (moved > 0) counters_.record(Histogram::decap_turn_packets, moved);
+  return turn;
+}
+
+Turn Decap::receive_and_forward(size_t& moved) noexcept {
+  while (moved < kTurnBudget) {
     const ReadResult received = udp_.receive(batch_);
     counters_.add(Counter::decap_receive_calls);
-    for (const auto& datagram : batch_.datagrams()) moved += take(datagram);
-    flush();
+    if (received.count > 0) moved += forward_batch();
     if (received.error != 0) return stop_receiving(received.error);
   }
   return Turn::more;
 }
 
+/// Forwards what was received; how many datagrams there were.
+size_t Decap::forward_batch() noexcept {
+  watch_.start();
+  size_t count = 0;
+  const Fib& fib = fib_.pin();
+  for (const auto& row : batch_.datagrams()) count += take(fib, row);
+  flush();
+  fib_.unpin();
+  counters_.record(Histogram::decap_call_packets, count);
+  watch_.stop(counters_, count);
+  return count;
+}
+
 /// Takes a row of datagrams apart; how many there were.
-size_t Decap::take(const ReceiveBatch::Datagram& row) noexcept {
+size_t Decap::take(const Fib& fib, const ReceiveBatch::Datagram& row) noexcept {
   if (row.truncated || row.payload.empty()) {
     counters_.add(Counter::decap_packets_in);
     counters_.add(row.truncated ? Counter::decap_oversized : Counter::decap_short);
@@ -93,14 +123,15 @@ size_t Decap::take(const ReceiveBatch::Datagram& row) noexcept {
   size_t count = 0;
   for (auto rest = row.payload; !rest.empty(); count++) {
     const size_t size = std::min(row.segment_size, rest.size());
-    forward(rest.first(size));
+    forward(fib, rest.first(size));
     rest = rest.subspan(size);
   }
   counters_.add(Counter::decap_packets_in, count);
+  counters_.traffic.add(sender_of(fib, row), count, row.payload.size());
   return count;
 }
 
-void Decap::forward(std::span<uint8_t> bytes) noexcept {
+void Decap::forward(const Fib& fib, std::span<uint8_t> bytes) noexcept {
   switch (Ipv4Packet::check(bytes)) {
     case Ipv4Fault::none:
       break;
@@ -116,11 +147,11 @@ void Decap::forward(std::span<uint8_t> bytes) noexcept {
   Ipv4Packet packet(bytes);
   if (packet.ttl() == 0) {
     counters_.add(Counter::decap_ttl_zero);
-    return answer(IcmpError::time_exceeded, packet);
+    return answer(fib, IcmpError::time_exceeded, packet);
   }
   if (packet.ttl() == 1) {
     counters_.add(Counter::decap_ttl_expired);
-    return answer(IcmpError::time_exceeded, packet);
+    return answer(fib, IcmpError::time_exceeded, packet);
   }
   packet.decrement_ttl();
   write(bytes);
@@ -191,12 +222,11 @@ MergeOptions Decap::merge_options() const noexcept {
 }
 
 /// The sender is behind a peer, so the error goes out like any packet to that peer's subnet.
-void Decap::answer(IcmpError error, Ipv4Packet offender) noexcept {
+void Decap::answer(const Fib& fib, IcmpError error, Ipv4Packet offender) noexcept {
   const auto message = icmp_.error(error, offender);
   if (message.empty()) return;
-  const NextHop* next_hop = fib_.pin().lookup(offender.source());
+  const Peer* next_hop = fib.lookup(offender.source());
   const int failed = next_hop == nullptr ? ENETUNREACH : udp_.send_one(message, *next_hop);
-  fib_.unpin();
   counters_.add(failed != 0 ? Counter::decap_icmp_failed : Counter::decap_icmp_sent);
 }
 

@@ -9,6 +9,7 @@
 #include "packet.h"
 #include "snapshot.h"
 #include "stats.h"
+#include "stopwatch.h"
 #include "tun.h"
 #include "udp.h"
 
@@ -28,9 +29,11 @@ class Decap {
   [[nodiscard]] int udp_fd() const noexcept { return udp_.fd(); }
 
  private:
-  size_t take(const ReceiveBatch::Datagram& row) noexcept;
-  void forward(std::span<uint8_t> bytes) noexcept;
-  void answer(IcmpError error, Ipv4Packet offender) noexcept;
+  Turn receive_and_forward(size_t& moved) noexcept;
+  size_t forward_batch() noexcept;
+  size_t take(const Fib& fib, const ReceiveBatch::Datagram& row) noexcept;
+  void forward(const Fib& fib, std::span<uint8_t> bytes) noexcept;
+  void answer(const Fib& fib, IcmpError error, Ipv4Packet offender) noexcept;
   void write(std::span<uint8_t> bytes) noexcept;
   void flush() noexcept;
   void write_group(const Merger::Group& group) noexcept;
@@ -46,6 +49,7 @@ class Decap {
   IcmpResponder icmp_;
   PacketPool pool_;
   ReceiveBatch batch_;
+  Stopwatch watch_;
   ActiveFeatures& features_;
   MergeOptions merging_;  // with which the merger was made
   Merger merger_;

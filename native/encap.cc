@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace flannel {
 namespace {
@@ -36,6 +37,7 @@ Encap::Encap(TunQueue tun, std::span<const UdpSocket> sockets, Snapshot<Fib>::Re
       syscalls_(syscalls),
       icmp_(tunnel_address, counters, Counter::encap_icmp_throttled),
       pool_(batch_size),
+      watch_(Histogram::encap_latency_seconds, batch_size),
       headers_(kHeaderSlots) {
   packets_.reserve(batch_size);
   paths_.reserve(sockets.size());
@@ -57,6 +59,14 @@ Encap::Path& Encap::path_of(uint32_t flow) noexcept {
 }
 
 Turn Encap::turn() noexcept {
+  const uint64_t start = counters_.get(Counter::encap_packets_in);
+  const Turn turn = read_and_forward();
+  const uint64_t packets = counters_.get(Counter::encap_packets_in) - start;
+  if (packets > 0) counters_.record(Histogram::encap_turn_packets, packets);
+  return turn;
+}
+
+Turn Encap::read_and_forward() noexcept {
   // While the socket is full, packets wait in the TUN queue. What that cannot hold the kernel
   // drops, and counts as the device's own.
   if (!finish()) return Turn::blocked;
@@ -65,6 +75,7 @@ Turn Encap::turn() noexcept {
   while (counters_.get(Counter::encap_packets_in) - start < kTurnBudget) {
     const ReadResult read = tun_.read(pool_, packets_);
     next_ = 0;
+    if (read.count > 0) watch_.start();
     // Before a full socket can end the turn: a shortage of memory may not come again.
     if (read.error != 0 && read.error != EAGAIN) counters_.add(Counter::encap_read_errors);
     if (!forward_batch()) return Turn::blocked;
@@ -85,7 +96,10 @@ bool Encap::forward_batch() noexcept {
     fib_.unpin();
     const bool done = splitter_.remaining() == 0 && next_ == packets_.size();
     if (!flush()) return false;
-    if (done) return true;
+    if (!done) continue;
+    const uint64_t packets = counters_.get(Counter::encap_packets_in);
+    watch_.stop(counters_, packets - std::exchange(timed_, packets));
+    return true;
   }
 }
 
@@ -108,7 +122,7 @@ void Encap::forward(const Fib& fib, const TunPacket& from_tun) noexcept {
     return answer(IcmpError::time_exceeded, packet);
   }
 
-  const NextHop* next_hop = fib.lookup(packet.destination());
+  const Peer* next_hop = fib.lookup(packet.destination());
   if (next_hop == nullptr) {
     drop(Counter::encap_no_route, from_tun);
     return answer(IcmpError::net_unreachable, packet);
@@ -131,7 +145,7 @@ void Encap::forward(const Fib& fib, const TunPacket& from_tun) noexcept {
                   path.udp.max_segments());
 }
 
-void Encap::split(const TunPacket& packet, const NextHop& to, uint32_t flow) noexcept {
+void Encap::split(const TunPacket& packet, const Peer& to, uint32_t flow) noexcept {
   if (splitter_.begin(packet.header, packet.bytes) != GsoFault::none) {
     return drop(Counter::encap_bad_offload, packet);
   }

@@ -7,6 +7,7 @@
 #include "ipv4.h"
 #include "snapshot.h"
 #include "stats.h"
+#include "stopwatch.h"
 #include "tun.h"
 #include "udp.h"
 
@@ -45,11 +46,12 @@ class Encap {
     SendBatch batch;
   };
 
+  Turn read_and_forward() noexcept;
   [[nodiscard]] bool has_room() const noexcept;
   Path& path_of(uint32_t flow) noexcept;
   bool forward_batch() noexcept;
   void forward(const Fib& fib, const TunPacket& from_tun) noexcept;
-  void split(const TunPacket& packet, const NextHop& to, uint32_t flow) noexcept;
+  void split(const TunPacket& packet, const Peer& to, uint32_t flow) noexcept;
   void send_segments() noexcept;
   void drop(Counter counter, const TunPacket& packet) noexcept;
   bool flush() noexcept;
@@ -67,9 +69,11 @@ class Encap {
   PacketPool pool_;
   std::vector<TunPacket> packets_;
   size_t next_ = 0;  // the first of them that was not forwarded yet
+  Stopwatch watch_;
+  uint64_t timed_ = 0;  // packets in, up to the last batch that was sent
   HeaderArena headers_;
   Splitter splitter_{headers_};
-  NextHop split_to_{};  // where the segments of the super-packet at hand go,
+  Peer split_to_;  // where the segments of the super-packet at hand go,
   uint32_t split_flow_ = 0;
   Splitter counting_{headers_};  // tells how many packets a super-packet is that is dropped
   int failure_ = 0;

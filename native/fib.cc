@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <stdexcept>
-#include <unordered_map>
 
 namespace flannel {
 namespace {
@@ -11,7 +10,7 @@ constexpr size_t kRootSize = 1U << 16;
 
 /// More changes than this at once, and making all anew is no slower.
 constexpr size_t kMostChanges = 4096;
-/// Next hops and chunks that no route uses any more, which changes leave behind, per route.
+/// Chunks that no route uses any more, which changes leave behind, beyond two a route.
 constexpr size_t kMostWaste = 1024;
 
 uint32_t mask_of(uint8_t length) noexcept {
@@ -61,13 +60,17 @@ void RouteTable::assign(std::span<const Route> routes) {
   next.reserve(routes.size());
   for (const Route& route : routes) next.push_back(checked(route));
   sort_unique(next, by_network);
+  for (const Route& route : next) peers_.add(route.next_hop);
+  for (const Route& route : routes_) peers_.drop(route.next_hop);
   routes_ = std::move(next);
 }
 
 void RouteTable::put(Route route) {
   route = checked(route);
+  peers_.add(route.next_hop);
   const auto at = std::lower_bound(routes_.begin(), routes_.end(), route, by_network);
   if (at != routes_.end() && !by_network(route, *at)) {
+    peers_.drop(at->next_hop);
     *at = route;
   } else {
     routes_.insert(at, route);
@@ -77,7 +80,9 @@ void RouteTable::put(Route route) {
 void RouteTable::remove(uint32_t network, uint8_t length) {
   const Route route = checked({network, length, {}});
   const auto at = std::lower_bound(routes_.begin(), routes_.end(), route, by_network);
-  if (at != routes_.end() && !by_network(route, *at)) routes_.erase(at);
+  if (at == routes_.end() || by_network(route, *at)) return;
+  peers_.drop(at->next_hop);
+  routes_.erase(at);
 }
 
 const Route* RouteTable::find(uint32_t network, uint8_t length) const noexcept {
@@ -102,46 +107,48 @@ std::span<const Route> RouteTable::within(uint32_t network, uint8_t length) cons
   return {begin, end};
 }
 
-Fib::Fib() : root_(kRootSize, kNoRoute) {}
+Fib::Fib(const PeerSlots& peers)
+    : root_(kRootSize, kNoRoute), peers_(peers.peers()), addresses_(peers.addresses()) {}
+
+Fib::Fib(const Fib& prefixes, const PeerSlots& peers)
+    : root_(prefixes.root_),
+      chunks_(prefixes.chunks_),
+      peers_(peers.peers()),
+      addresses_(peers.addresses()) {}
 
 std::unique_ptr<const Fib> Fib::build(std::span<const Route> routes) {
-  auto fib = std::unique_ptr<Fib>(new Fib);
-  // Many prefixes may share a next hop; one copy each keeps the table small enough for the cache.
-  std::unordered_map<uint64_t, Entry> leaves;
-  for (const Route& route : in_paint_order(routes)) {
-    const uint64_t key = uint64_t{route.next_hop.address} << 16 | route.next_hop.port;
-    const auto [leaf, is_new] = leaves.try_emplace(key, fib->next_hops_.size() + 1);
-    if (is_new) fib->next_hops_.push_back(route.next_hop);
-    fib->insert(route, leaf->second);
-    fib->size_++;
-  }
-  return fib;
+  RouteTable table;
+  table.assign(routes);
+  return of(table);
 }
 
-std::unique_ptr<const Fib> Fib::after(std::span<const Route> changed,
-                                      const RouteTable& table) const {
-  const size_t most_waste = 2 * table.routes().size() + kMostWaste;
-  if (changed.size() > kMostChanges || next_hops_.size() + changed.size() > most_waste ||
-      chunks_.size() > most_waste) {
-    return build(table.routes());
-  }
-  auto fib = std::unique_ptr<Fib>(new Fib(*this));
-  for (const Route& change : changed) {
-    // What lies below the prefix shows through where nothing longer covers it.
-    const Route* below = table.covering(change.network, change.length);
-    const auto inside = table.within(change.network, change.length);
-    fib->insert(checked(change), below == nullptr ? kNoRoute : fib->add_next_hop(below->next_hop));
-    for (const Route& route : in_paint_order(inside)) {
-      fib->insert(route, fib->add_next_hop(route.next_hop));
-    }
+std::unique_ptr<const Fib> Fib::of(const RouteTable& table) {
+  auto fib = std::unique_ptr<Fib>(new Fib(table.peers()));
+  for (const Route& route : in_paint_order(table.routes())) {
+    fib->insert(route, table.peers().find(route.next_hop) + 1);
   }
   fib->size_ = table.routes().size();
   return fib;
 }
 
-Fib::Entry Fib::add_next_hop(const NextHop& next_hop) {
-  next_hops_.push_back(next_hop);
-  return static_cast<Entry>(next_hops_.size());
+std::unique_ptr<const Fib> Fib::after(std::span<const Route> changed,
+                                      const RouteTable& table) const {
+  const PeerSlots& peers = table.peers();
+  if (changed.size() > kMostChanges || chunks_.size() > 2 * table.routes().size() + kMostWaste) {
+    return of(table);
+  }
+  auto fib = std::unique_ptr<Fib>(new Fib(*this, peers));
+  for (const Route& change : changed) {
+    // What lies below the prefix shows through where nothing longer covers it.
+    const Route* below = table.covering(change.network, change.length);
+    const auto inside = table.within(change.network, change.length);
+    fib->insert(checked(change), below == nullptr ? kNoRoute : peers.find(below->next_hop) + 1);
+    for (const Route& route : in_paint_order(inside)) {
+      fib->insert(route, peers.find(route.next_hop) + 1);
+    }
+  }
+  fib->size_ = table.routes().size();
+  return fib;
 }
 
 void Fib::insert(const Route& route, Entry leaf) {

@@ -69,9 +69,24 @@ export interface CounterInfo {
   readonly help: string;
 }
 
+/** One row of histograms.def. */
+export interface HistogramInfo {
+  /** Ends in the unit. */
+  readonly name: string;
+  readonly direction: 'encap' | 'decap';
+  readonly help: string;
+  /** Rising; a value on a bound lies in the bucket below it, one beyond the last bound in a last bucket. */
+  readonly bounds: readonly number[];
+}
+
 export interface Stats {
   /** Sums over all workers since the start, in the order of `counters`. */
   readonly counters: Float64Array;
+  /**
+   * In the order of `histograms`: the number of values in each bucket (one more than bounds), then the sum of all
+   * values.
+   */
+  readonly histograms: readonly Float64Array[];
   /** In use now: after probing, and without what failed at run time. */
   readonly features: readonly Feature[];
   readonly routes: number;
@@ -118,6 +133,12 @@ export declare class Dataplane {
    */
   changeRoutes(changes: Uint32Array): void;
   stats(): Stats;
+  /**
+   * The traffic with each peer, that is each next hop of the routes, since a route first led to it: two words a peer
+   * (address, port) and four figures (packets out, bytes out, packets in, bytes in). Out: inner packets that the
+   * kernel accepted as datagrams; in: as they came from the peer's address. Bytes are those of inner packets.
+   */
+  peers(): { readonly words: Uint32Array; readonly figures: Float64Array };
   /** Moves the sockets to another local address. When it throws, they stay where they are. */
   rebind(address: number, port: number): void;
   /** Opens the device anew, under its name, after somebody has deleted it; without addresses, routes and MTU. */
@@ -174,3 +195,6 @@ export declare function notify(state: string): boolean;
 
 /** What counters.def declares, in the order of `Stats.counters`. */
 export declare const counters: readonly CounterInfo[];
+
+/** What histograms.def declares, in the order of `Stats.histograms`. */
+export declare const histograms: readonly HistogramInfo[];

@@ -15,7 +15,7 @@ static_assert(SendBatch::kMaxEntries < UINT8_MAX, "entry numbers are kept in byt
 
 SendBatch::SendBatch() : entries_(kMaxEntries) {}
 
-void SendBatch::push(Pieces packet, const NextHop& to, Order order, size_t max_segments) noexcept {
+void SendBatch::push(Pieces packet, const Peer& to, Order order, size_t max_segments) noexcept {
   Entry* run = max_segments > 1 ? find_run(packet, to, order, max_segments) : nullptr;
   if (run == nullptr) run = &open_entry(packet, to);
   append(*run, packet);
@@ -64,9 +64,10 @@ void SendBatch::append(Entry& entry, const Pieces& packet) noexcept {
   if (packet.size() < entry.segment_size) entry.open = false;
 }
 
-SendBatch::Entry& SendBatch::open_entry(const Pieces& packet, const NextHop& to) noexcept {
+SendBatch::Entry& SendBatch::open_entry(const Pieces& packet, const Peer& to) noexcept {
   Entry& entry = entries_[count_];
   entry.peer = to.to_sockaddr();
+  entry.slot = to.slot;
   entry.segment_size = packet.size();
   entry.bytes = 0;
   entry.segments = 0;

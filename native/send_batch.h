@@ -42,7 +42,7 @@ class SendBatch {
 
   /// Takes a packet in; there must be room. `max_segments` is how many datagrams a run may hold: 1
   /// = no runs.
-  void push(Pieces packet, const NextHop& to, Order order, size_t max_segments) noexcept;
+  void push(Pieces packet, const Peer& to, Order order, size_t max_segments) noexcept;
 
   [[nodiscard]] bool empty() const noexcept { return first_ == count_; }
   /// Datagrams without an outcome.
@@ -53,6 +53,7 @@ class SendBatch {
 
   struct Entry {
     sockaddr_in peer;
+    uint32_t slot;  // of the peer
     size_t segment_size;
     size_t bytes;
     size_t segments;
@@ -73,7 +74,7 @@ class SendBatch {
   static bool fits(const Entry& entry, const Pieces& packet, const NextHop& to,
                    size_t max_segments) noexcept;
   static void append(Entry& entry, const Pieces& packet) noexcept;
-  Entry& open_entry(const Pieces& packet, const NextHop& to) noexcept;
+  Entry& open_entry(const Pieces& packet, const Peer& to) noexcept;
   /// At most `most` messages from the first entry without an outcome on, ready for sendmmsg.
   std::span<mmsghdr> messages(size_t most) noexcept;
   void clear() noexcept;

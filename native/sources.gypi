@@ -13,6 +13,7 @@
       "icmp.cc",
       "netlink.cc",
       "notify.cc",
+      "peers.cc",
       "send_batch.cc",
       "succession.cc",
       "syscalls.cc",
@@ -34,16 +35,18 @@
       "test/icmp_test.cc",
       "test/netlink_test.cc",
       "test/offload_test.cc",
+      "test/peers_test.cc",
       "test/receive_matrix_test.cc",
       "test/round_trip_test.cc",
       "test/send_batch_test.cc",
       "test/send_matrix_test.cc",
       "test/snapshot_test.cc",
+      "test/stats_test.cc",
       "test/succession_test.cc",
       "test/tiers_test.cc",
       "test/tun_matrix_test.cc",
       "test/udp_test.cc"
     ],
-    "bench_source_files": ["bench/fib_bench.cc", "bench/offload_bench.cc"]
+    "bench_source_files": ["bench/fib_bench.cc", "bench/offload_bench.cc", "bench/pipeline_bench.cc"]
   }
 }

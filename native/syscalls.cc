@@ -24,8 +24,10 @@ class Kernel final : public Syscalls {
   ssize_t writev(int fd, const iovec* pieces, int count) noexcept override {
     return or_errno(::writev(fd, pieces, count));
   }
-  ssize_t recv(int fd, void* buffer, size_t size) noexcept override {
-    return or_errno(::recv(fd, buffer, size, MSG_TRUNC));
+  ssize_t recvfrom(int fd, void* buffer, size_t size, sockaddr_in& from) noexcept override {
+    socklen_t length = sizeof from;
+    return or_errno(
+        ::recvfrom(fd, buffer, size, MSG_TRUNC, reinterpret_cast<sockaddr*>(&from), &length));
   }
   ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
     return or_errno(

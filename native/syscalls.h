@@ -27,7 +27,7 @@ class Syscalls {
   virtual ssize_t writev(int fd, const iovec* pieces, int count) noexcept = 0;
   /// All receives with MSG_TRUNC, so that the result is the datagram's own length even where it
   /// exceeds the room for it.
-  virtual ssize_t recv(int fd, void* buffer, size_t size) noexcept = 0;
+  virtual ssize_t recvfrom(int fd, void* buffer, size_t size, sockaddr_in& from) noexcept = 0;
   virtual ssize_t sendto(int fd, const void* buffer, size_t size,
                          const sockaddr_in& to) noexcept = 0;
   virtual ssize_t recvmsg(int fd, msghdr& message) noexcept = 0;

@@ -139,27 +139,36 @@ bool has_batch_calls(int fd, Syscalls& syscalls) noexcept {
 }
 
 ReceiveBatch::ReceiveBatch(PacketPool& pool)
-    : pool_(pool), messages_(pool.slots()), payloads_(pool.slots()), controls_(pool.slots()) {
+    : pool_(pool),
+      messages_(pool.slots()),
+      payloads_(pool.slots()),
+      controls_(pool.slots()),
+      sources_(pool.slots()) {
   for (size_t i = 0; i < pool.slots(); i++) {
     payloads_[i] = {pool.slot(i).data(), pool.slot(i).size()};
     messages_[i].msg_hdr.msg_iov = &payloads_[i];
     messages_[i].msg_hdr.msg_iovlen = 1;
     messages_[i].msg_hdr.msg_control = controls_[i].bytes.data();
+    messages_[i].msg_hdr.msg_name = &sources_[i];
   }
   datagrams_.reserve(pool.slots());
 }
 
-/// The kernel writes the length of what it put there over that of the room.
+/// The kernel writes the lengths of what it put there over those of the room.
 std::span<mmsghdr> ReceiveBatch::prepare(size_t most) noexcept {
   const auto messages = std::span(messages_).first(most);
-  for (mmsghdr& message : messages) message.msg_hdr.msg_controllen = sizeof(Control);
+  for (mmsghdr& message : messages) {
+    message.msg_hdr.msg_controllen = sizeof(Control);
+    message.msg_hdr.msg_namelen = sizeof(sockaddr_in);
+  }
   return messages;
 }
 
 void ReceiveBatch::take(size_t slot, size_t length, size_t segment_size) noexcept {
   const auto buffer = pool_.slot(slot);
   const auto payload = buffer.first(std::min(length, buffer.size()));
-  datagrams_.push_back({payload, segment_size, length > buffer.size()});
+  datagrams_.push_back(
+      {payload, segment_size, length > buffer.size(), sources_[slot].sin_addr.s_addr});
 }
 
 ReadResult UdpSocket::receive(ReceiveBatch& batch) noexcept {
@@ -188,8 +197,10 @@ int UdpSocket::receive_some(std::span<mmsghdr> messages) noexcept {
   mmsghdr& message = messages.front();
   msghdr& header = message.msg_hdr;
   if (!rows_) header.msg_controllen = 0;
+  auto& source = *static_cast<sockaddr_in*>(header.msg_name);
+  const iovec& room = *header.msg_iov;
   const ssize_t n = rows_ ? syscalls_->recvmsg(fd_, header)
-                          : syscalls_->recv(fd_, header.msg_iov->iov_base, header.msg_iov->iov_len);
+                          : syscalls_->recvfrom(fd_, room.iov_base, room.iov_len, source);
   if (n < 0) return static_cast<int>(n);
   message.msg_len = static_cast<unsigned>(n);
   return 1;
@@ -206,12 +217,7 @@ bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
     const int n = send_some(batch);
     counters.add(Counter::encap_send_calls);
     if (n > 0) {
-      for (const size_t end = batch.first_ + static_cast<size_t>(n); batch.first_ < end;
-           batch.first_++) {
-        counters.add(Counter::encap_packets_out, batch.entries_[batch.first_].segments);
-        counters.add(Counter::encap_bytes, batch.entries_[batch.first_].bytes);
-        if (batch.entries_[batch.first_].segments > 1) refused_in_a_row_ = 0;
-      }
+      accepted(batch, static_cast<size_t>(n), counters);
       continue;
     }
     const int error = n == 0 ? EIO : -n;
@@ -229,6 +235,20 @@ bool UdpSocket::send(SendBatch& batch, Counters& counters) noexcept {
   }
   batch.clear();
   return true;
+}
+
+/// The kernel has taken the first `entries` without an outcome.
+void UdpSocket::accepted(SendBatch& batch, size_t entries, Counters& counters) noexcept {
+  size_t packets = 0;
+  for (const size_t end = batch.first_ + entries; batch.first_ < end; batch.first_++) {
+    const SendBatch::Entry& entry = batch.entries_[batch.first_];
+    counters.add(Counter::encap_bytes, entry.bytes);
+    counters.traffic.add(entry.slot, entry.segments, entry.bytes);
+    packets += entry.segments;
+    if (entry.segments > 1) refused_in_a_row_ = 0;
+  }
+  counters.add(Counter::encap_packets_out, packets);
+  counters.record(Histogram::encap_call_packets, packets);
 }
 
 /// One system call from the first entry without an outcome on: how many entries it sent, or the
@@ -270,8 +290,11 @@ bool UdpSocket::send_singly(SendBatch::Entry& entry, Counters& counters) noexcep
     }
     learn(entry);
     const size_t before = entry.done * entry.segment_size;
+    const size_t bytes = std::min(entry.segment_size, entry.bytes - before);
     counters.add(Counter::encap_packets_out);
-    counters.add(Counter::encap_bytes, std::min(entry.segment_size, entry.bytes - before));
+    counters.add(Counter::encap_bytes, bytes);
+    counters.traffic.add(entry.slot, 1, bytes);
+    counters.record(Histogram::encap_call_packets, 1);
   }
   return true;
 }

@@ -44,6 +44,7 @@ class ReceiveBatch {
     std::span<uint8_t> payload;
     size_t segment_size;  // of each in the row but the last, which may be shorter
     bool truncated;       // did not fit its slot: nobody may take the part for the whole
+    in_addr_t source;     // address it came from, in network order
   };
 
   /// What the last receive brought; borrowed until the next one.
@@ -62,6 +63,7 @@ class ReceiveBatch {
   std::vector<mmsghdr> messages_;
   std::vector<iovec> payloads_;
   std::vector<Control> controls_;
+  std::vector<sockaddr_in> sources_;
   std::vector<Datagram> datagrams_;
 };
 
@@ -98,6 +100,7 @@ class UdpSocket {
  private:
   int receive_some(std::span<mmsghdr> messages) noexcept;
   int send_some(SendBatch& batch) noexcept;
+  void accepted(SendBatch& batch, size_t entries, Counters& counters) noexcept;
   bool send_singly(SendBatch::Entry& entry, Counters& counters) noexcept;
   void learn(SendBatch::Entry& entry) noexcept;
 

@@ -9,18 +9,31 @@ import { FlannelError } from './errors.js';
 import { formatIp4 } from './ip.js';
 import type { Cidr4, Ip4 } from './ip.js';
 
-export type { CounterInfo, DataplaneOptions, Feature, Stats } from '../native/index.js';
+export type { CounterInfo, DataplaneOptions, Feature, HistogramInfo, Stats } from '../native/index.js';
 
 const native = loadAddon();
 
 /** What counters.def declares, in the order of `Stats.counters`. */
 export const counters = native.counters;
 
+/** What histograms.def declares, in the order of `Stats.histograms`. */
+export const histograms = native.histograms;
+
 /** One forwarding entry: packets to `destination` go to the peer at `address:port`. */
 export interface Route {
   readonly destination: Cidr4;
   readonly address: Ip4;
   readonly port: number;
+}
+
+/** What was exchanged with a peer since a route first led to it; bytes are those of inner packets. */
+export interface PeerTraffic {
+  readonly address: Ip4;
+  readonly port: number;
+  readonly packetsOut: number;
+  readonly bytesOut: number;
+  readonly packetsIn: number;
+  readonly bytesIn: number;
 }
 
 /** The packet forwarder: a TUN device, its UDP sockets, and the threads between them. */
@@ -92,6 +105,23 @@ export class Dataplane {
 
   stats(): Native.Stats {
     return this.core.stats();
+  }
+
+  /** Every peer that a route leads to. */
+  peers(): PeerTraffic[] {
+    const { words, figures } = this.core.peers();
+    const peers: PeerTraffic[] = [];
+    for (let i = 0, j = 0; i < words.length; i += 2, j += 4) {
+      peers.push({
+        address: words[i] ?? 0,
+        port: words[i + 1] ?? 0,
+        packetsOut: figures[j] ?? 0,
+        bytesOut: figures[j + 1] ?? 0,
+        packetsIn: figures[j + 2] ?? 0,
+        bytesIn: figures[j + 3] ?? 0,
+      });
+    }
+    return peers;
   }
 
   /** Stops the threads and closes every descriptor; the device goes with them. Idempotent. */

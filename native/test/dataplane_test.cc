@@ -149,6 +149,42 @@ TEST_P(DataplaneTest, ChangesRoutesUnderTraffic) {
   EXPECT_EQ(a_.count(Counter::encap_no_route) + a_.count(Counter::encap_packets_out), kRounds);
 }
 
+TEST_P(DataplaneTest, CountsTheTrafficOfAPeerFromItsFirstRouteToItsLast) {
+  const Route there = b_.route_to(ip(10, 244, 2, 0), 24);
+  const auto exchange = [&] {
+    a_.inject(make_packet({.destination = ip(10, 244, 2, 2), .payload = 80}));
+    b_.next();
+    b_.inject(make_packet({.source = ip(10, 244, 2, 2), .destination = ip(10, 244, 1, 2)}));
+    a_.next();
+  };
+  // It is counted after the kernel has it.
+  const auto settled = [&](uint64_t packets) {
+    std::vector<PeerFigures> peers = a_.dataplane().peers();
+    while (peers.size() == 1 && (peers[0].out.packets < packets || peers[0].in.packets < packets)) {
+      peers = a_.dataplane().peers();
+    }
+    return peers;
+  };
+  exchange();
+  EXPECT_EQ(settled(1)[0].out.bytes, 100U);
+
+  const Route other{ip(10, 244, 9, 0), 24, there.next_hop};
+  a_.dataplane().change_routes({&other, 1});
+  exchange();
+  const auto both = settled(2);
+  ASSERT_EQ(both.size(), 1U);
+  EXPECT_EQ(both[0].peer, there.next_hop);
+  EXPECT_EQ(both[0].out.packets, 2U);
+  EXPECT_EQ(both[0].in.packets, 2U);
+  EXPECT_EQ(both[0].in.bytes, 2 * 52U);
+
+  a_.dataplane().set_routes({});
+  EXPECT_TRUE(a_.dataplane().peers().empty());
+  a_.dataplane().set_routes({&there, 1});
+  ASSERT_EQ(a_.dataplane().peers().size(), 1U);
+  EXPECT_EQ(a_.dataplane().peers()[0].out.packets, 0U);
+}
+
 TEST_P(DataplaneTest, ParkedItLeavesPacketsWhereTheyAre) {
   constexpr int kRounds = 20;
   constexpr int kPackets = 10;
@@ -230,8 +266,8 @@ class RealKernel : public Syscalls {
   ssize_t writev(int fd, const iovec* pieces, int count) noexcept override {
     return kernel().writev(fd, pieces, count);
   }
-  ssize_t recv(int fd, void* buffer, size_t size) noexcept override {
-    return kernel().recv(fd, buffer, size);
+  ssize_t recvfrom(int fd, void* buffer, size_t size, sockaddr_in& from) noexcept override {
+    return kernel().recvfrom(fd, buffer, size, from);
   }
   ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
     return kernel().sendto(fd, buffer, size, to);

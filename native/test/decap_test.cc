@@ -133,6 +133,33 @@ TEST_P(DecapTest, SendsNoErrorToASenderNobodyAnnounced) {
   EXPECT_EQ(counters_.get(Counter::decap_icmp_failed), 1U);
 }
 
+TEST_P(DecapTest, CountsTheTrafficOfEachPeerByItsAddress) {
+  after(make_packet({.payload = 80}));
+  kernel_.udp_from.sin_port = htons(40'000);  // as behind a NAT
+  after(make_packet({.payload = 100}));
+  kernel_.udp_from.sin_addr.s_addr = peer(3).address;
+  after(make_packet({.payload = 30}));
+  kernel_.udp_from.sin_addr.s_addr = peer(9).address;
+  after(make_packet({.payload = 30}));
+  EXPECT_EQ(traffic_with(ip(10, 244, 2, 1)).packets, 2U);
+  EXPECT_EQ(traffic_with(ip(10, 244, 2, 1)).bytes, 220U);
+  EXPECT_EQ(traffic_with(ip(10, 244, 3, 1)).packets, 1U);
+  EXPECT_EQ(traffic_with(ip(10, 244, 3, 1)).bytes, 50U);
+}
+
+TEST_P(DecapTest, TellsPeersBehindOneAddressApartByTheirSubnets) {
+  const in_addr_t nat = htonl(ip(203, 0, 113, 1));
+  set_routes({{ip(10, 244, 2, 0), 24, {nat, htons(8285)}},
+              {ip(10, 244, 3, 0), 24, {nat, htons(8286)}},
+              {ip(10, 244, 4, 0), 24, peer(4)}});
+  kernel_.udp_from.sin_addr.s_addr = nat;
+  after(make_packet({.source = ip(10, 244, 3, 7), .payload = 80}));
+  after(make_packet({.source = ip(10, 244, 4, 7), .payload = 80}));
+  EXPECT_EQ(traffic_with(ip(10, 244, 2, 1)).packets, 0U);
+  EXPECT_EQ(traffic_with(ip(10, 244, 3, 1)).packets, 1U);
+  EXPECT_EQ(traffic_with(ip(10, 244, 4, 1)).packets, 0U);
+}
+
 TEST_P(DecapTest, CountsWhatTheDeviceRefuses) {
   const std::pair<int, const char*> cases[] = {
       {EAGAIN, "decap_tun_full"}, {ENOBUFS, "decap_tun_full"},   {EIO, "decap_tun_down"},

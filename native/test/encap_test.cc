@@ -149,6 +149,33 @@ TEST_P(EncapTest, StopsReadingWhileTheSocketIsFullAndLosesNothing) {
   EXPECT_EQ(unaccounted(counters_, "encap"), 0);
 }
 
+TEST_P(EncapTest, CountsTheTrafficThatTheKernelAcceptedForEachPeer) {
+  const in_addr_t refused = peer(3).address;
+  after(make_packet({.payload = 80}));
+  after(make_packet({.payload = 30}));
+  kernel_.send_outcome = [](const Bytes&) { return EPERM; };
+  after(make_packet({.destination = ip(10, 244, 3, 2)}));
+  ASSERT_NE(fib_.current().peer_at(refused), Peer::kNone);
+  EXPECT_EQ(traffic_with(ip(10, 244, 2, 1)).packets, 2U);
+  EXPECT_EQ(traffic_with(ip(10, 244, 2, 1)).bytes, 150U);
+  EXPECT_EQ(traffic_with(ip(10, 244, 3, 1)).packets, 0U);
+}
+
+TEST_P(EncapTest, RecordsTurnsAndCalls) {
+  constexpr size_t kPackets = 9;
+  for (size_t i = 0; i < kPackets; i++) kernel_.tun_in.push_back(make_packet({}));
+  EXPECT_EQ(encap_.turn(), Turn::drained);
+  EXPECT_EQ(counters_.count(Histogram::encap_turn_packets, 4), 1U);
+  const bool batched = GetParam() > 1;
+  EXPECT_EQ(counters_.count(Histogram::encap_call_packets, 0), batched ? 0 : kPackets);
+  EXPECT_EQ(counters_.count(Histogram::encap_call_packets, 4), batched ? 1 : 0);
+  uint64_t timed = 0;
+  for (size_t i = 0; i < kMostBuckets; i++) {
+    timed += counters_.count(Histogram::encap_latency_seconds, i);
+  }
+  EXPECT_EQ(timed, batched ? kPackets : 1);
+}
+
 TEST_P(EncapTest, CountsWhatStillWaitsAtTheEnd) {
   kernel_.send_outcome = [](const Bytes&) { return EAGAIN; };
   kernel_.tun_in.push_back(make_packet({}));

@@ -93,6 +93,7 @@ TEST(Fib, ChangesLeadToTheTableThatIsMadeAnew) {
           table.put(change);
         changes.push_back(change);
       }
+      table.settle();
       fib = fib->after(changes, table);
       ASSERT_EQ(fib->size(), table.routes().size());
       for (int i = 0; i < 50; i++) {
@@ -113,6 +114,7 @@ TEST(Fib, ChangesDoNotPileUp) {
     Route change = route;
     change.next_hop = hop(i);
     table.put(change);
+    table.settle();
     fib = fib->after({&change, 1}, table);
   }
   EXPECT_EQ(show(fib->lookup(0x0a000001)), show(&table.routes().front().next_hop));

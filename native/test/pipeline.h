@@ -48,7 +48,15 @@ class PipelineTest : public ::testing::TestWithParam<size_t> {
   }
 
   static NextHop peer(uint8_t n) { return {htonl(ip(192, 168, 77, n)), htons(8285)}; }
-  void set_routes(const std::vector<Route>& routes) { fib_.publish(Fib::build(routes)); }
+  void set_routes(const std::vector<Route>& routes) {
+    auto fib = Fib::build(routes);
+    counters_.traffic.make_room(routes.size());
+    fib_.publish(std::move(fib));
+  }
+  /// What was counted for the peer of a destination.
+  PeerTraffic::Sums traffic_with(uint32_t destination) {
+    return counters_.traffic.get(fib_.current().lookup(destination)->slot);
+  }
   [[nodiscard]] UdpSocket udp() { return {ScriptedKernel::kUdp, features_, kernel_}; }
   [[nodiscard]] TunQueue tun() { return {ScriptedKernel::kTun, false, kernel_}; }
 

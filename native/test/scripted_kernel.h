@@ -43,7 +43,9 @@ class ScriptedKernel : public Syscalls {
   /// datagram.
   std::function<int(const Bytes&, size_t)> run_outcome = [](const Bytes&, size_t) { return 0; };
   std::vector<size_t> runs;  // how many datagrams each run held
-  int gro_size = 0;          // UDP_GRO's word about every received message
+  /// Where all that is received comes from.
+  sockaddr_in udp_from{AF_INET, htons(8285), {htonl(ip(192, 168, 77, 2))}, {}};
+  int gro_size = 0;  // UDP_GRO's word about every received message
   /// Outcome of a write, by all its bytes: 0 or an errno.
   std::function<int(const Bytes&)> write_outcome = [this](const Bytes&) { return write_error; };
   /// Outcome of the n-th attempt to read a packet, or to receive a message: 0 or an errno, and then
@@ -85,7 +87,8 @@ class ScriptedKernel : public Syscalls {
     send_calls++;
     return send(copy(buffer, size), to);
   }
-  ssize_t recv(int /*fd*/, void* buffer, size_t size) noexcept override {
+  ssize_t recvfrom(int /*fd*/, void* buffer, size_t size, sockaddr_in& from) noexcept override {
+    from = udp_from;
     return receive_bytes(buffer, size);
   }
   ssize_t recvmsg(int /*fd*/, msghdr& message) noexcept override {
@@ -156,6 +159,8 @@ class ScriptedKernel : public Syscalls {
   ssize_t receive_message(msghdr& header) {
     const ssize_t n = receive_bytes(header.msg_iov->iov_base, header.msg_iov->iov_len);
     if (n < 0) return n;
+    *static_cast<sockaddr_in*>(header.msg_name) = udp_from;
+    header.msg_namelen = sizeof udp_from;
     if (gro_size > 0) {
       put_control(header, UDP_GRO, gro_size);
     } else {

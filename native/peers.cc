@@ -1,0 +1,107 @@
+#include "peers.h"
+
+#include <bit>
+
+namespace flannel {
+namespace {
+
+/// Freed slots that wait before one is given out again: a worker may still count what it has just
+/// sent to the peer that had it.
+constexpr size_t kResting = 1024;
+
+uint64_t key_of(const NextHop& next_hop) noexcept {
+  return uint64_t{next_hop.address} << 16 | next_hop.port;
+}
+
+}  // namespace
+
+void AddressTable::set(in_addr_t address, uint32_t slot) {
+  if (4 * (used_ + 1) > 3 * buckets_.size()) grow();
+  Bucket& bucket = buckets_[place_of(address)];
+  if (bucket.slot == Peer::kNone) used_++;
+  bucket = {address, slot};
+}
+
+void AddressTable::remove(in_addr_t address) noexcept {
+  size_t hole = place_of(address);
+  buckets_[hole] = {};
+  used_--;
+  // Whoever stands behind and came past the hole on the way there moves into it.
+  const size_t mask = buckets_.size() - 1;
+  for (size_t i = (hole + 1) & mask; buckets_[i].slot != Peer::kNone; i = (i + 1) & mask) {
+    const size_t from_home = (i - home(buckets_[i].address)) & mask;
+    if (from_home < ((i - hole) & mask)) continue;
+    buckets_[hole] = std::exchange(buckets_[i], {});
+    hole = i;
+  }
+}
+
+void AddressTable::grow() {
+  const std::vector<Bucket> before =
+      std::exchange(buckets_, std::vector<Bucket>(buckets_.empty() ? 16 : 2 * buckets_.size()));
+  shift_ = 32 - static_cast<unsigned>(std::countr_zero(buckets_.size()));
+  for (const Bucket& bucket : before) {
+    if (bucket.slot != Peer::kNone) buckets_[place_of(bucket.address)] = bucket;
+  }
+}
+
+void PeerSlots::add(const NextHop& next_hop) {
+  const auto [at, is_new] = holdings_.try_emplace(key_of(next_hop), Holding{Peer::kNone, 0});
+  if (is_new) {
+    const uint32_t slot = free_slot();
+    at->second.slot = slot;
+    peers_[slot] = {next_hop, slot};
+    update(next_hop.address, slot, +1);
+    new_.push_back(slot);
+  }
+  at->second.routes++;
+}
+
+void PeerSlots::drop(const NextHop& next_hop) noexcept {
+  const auto at = holdings_.find(key_of(next_hop));
+  if (--at->second.routes == 0) dropped_.push_back(next_hop);
+}
+
+void PeerSlots::settle() {
+  for (const NextHop& next_hop : dropped_) {
+    const auto at = holdings_.find(key_of(next_hop));
+    if (at == holdings_.end() || at->second.routes > 0) continue;
+    const uint32_t slot = at->second.slot;
+    update(next_hop.address, slot, -1);
+    peers_[slot] = {};
+    free_.push_back(slot);
+    holdings_.erase(at);
+  }
+  dropped_.clear();
+}
+
+uint32_t PeerSlots::find(const NextHop& next_hop) const noexcept {
+  const auto at = holdings_.find(key_of(next_hop));
+  return at == holdings_.end() ? Peer::kNone : at->second.slot;
+}
+
+/// One peer more or less at an address.
+void PeerSlots::update(in_addr_t address, uint32_t slot, int difference) {
+  const auto at = neighbours_.try_emplace(address).first;
+  Neighbours& all = at->second;
+  all.peers += static_cast<size_t>(difference);
+  all.slots ^= slot;
+  if (all.peers > 0) {
+    addresses_.set(address, all.peers == 1 ? all.slots : Peer::kShared);
+  } else {
+    addresses_.remove(address);
+    neighbours_.erase(at);
+  }
+}
+
+uint32_t PeerSlots::free_slot() {
+  if (free_.size() <= kResting) {
+    peers_.emplace_back();
+    return static_cast<uint32_t>(peers_.size() - 1);
+  }
+  const uint32_t slot = free_.front();
+  free_.pop_front();
+  return slot;
+}
+
+}  // namespace flannel
