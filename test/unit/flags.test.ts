@@ -68,6 +68,8 @@ test('defaults', () => {
     version: false,
     healthzIp: '0.0.0.0',
     healthzPort: 0,
+    metricsPeers: 1000,
+    loggingFormat: 'text',
     iptablesResync: 5,
     iptablesForwardRules: true,
     ipBlackholeRoute: false,
@@ -305,14 +307,7 @@ describe('environment', () => {
 
 describe('features of later releases', () => {
   const refused = [
-    ...['kube-subnet-mgr', 'kube-subnet-mgr=true', 'kube-api-url=x'],
-    ...['kubeconfig-file=x', 'ip-masq', 'ip-blackhole-route=1', 'healthz-port=8285'],
-    ...[
-      'kube-annotation-prefix=x',
-      'net-config-path=x',
-      'set-node-network-unavailable=false',
-      'healthz-ip=::1',
-    ],
+    ...['ip-masq', 'ip-blackhole-route=1'],
     ...[
       'iptables-resync=6',
       'ip-masq-fully-random-disable',
@@ -340,13 +335,7 @@ describe('features of later releases', () => {
         '-kubeconfig-file=',
         '-public-ipv6=',
       ],
-      ...[
-        '-ip-masq=false',
-        '-ip-blackhole-route=false',
-        '-healthz-port=0',
-        '-healthz-port=-1',
-        '-healthz-ip=0.0.0.0',
-      ],
+      ...['-ip-masq=false', '-ip-blackhole-route=false'],
       ...[
         '-kube-annotation-prefix=flannel.alpha.coreos.com',
         '-iptables-resync=5',
