@@ -2,11 +2,12 @@
 import { findBackend } from './backend/registry.js';
 import type { NetworkConfig } from './config.js';
 import { DaemonState } from './daemon-state.js';
-import { notifyServiceManager } from './dataplane.js';
 import { FlannelError, messageOf } from './errors.js';
 import type { Options } from './flags.js';
 import { renewMarginMs } from './flags.js';
 import { followHost, HostFollower } from './host-follower.js';
+import { startHealthEndpoint } from './http/health-endpoint.js';
+import type { HttpServer } from './http/server.js';
 import { selectInterface } from './iface.js';
 import { followLeases } from './lease/follow.js';
 import { LeaseKeeper } from './lease/keeper.js';
@@ -16,6 +17,7 @@ import { log } from './log.js';
 import { NetworkMonitor } from './netlink/monitor.js';
 import { readHostNetwork } from './netlink/rtnetlink.js';
 import { sleep } from './retry.js';
+import { ServiceManager } from './service-manager.js';
 import type { SubnetManager } from './subnet/manager.js';
 import { createSubnetManager } from './subnet/stores.js';
 import { SubnetFileWriter } from './subnet/subnet-file-writer.js';
@@ -30,15 +32,23 @@ export async function runDaemon(options: Options, signal: AbortSignal): Promise<
   const state = new DaemonState(options);
   const renewMargin = renewMarginMs(options);
   const manager = createSubnetManager(options);
+  const service = new ServiceManager(state);
+  signal.addEventListener('abort', () => {
+    service.stop();
+  });
+  let endpoint: HttpServer | null = null;
   try {
     state.add({ manager });
     log.info(`Created subnet manager: ${manager.description}`);
+    endpoint = await startHealthEndpoint(state);
     state.phase = 'waiting for the network config';
     const config = await untilItWorks('fetch network config', signal, () => manager.getNetworkConfig(signal));
-    if (config !== null) await serve(state, config, manager, renewMargin, signal);
+    if (config !== null) await serve(state, config, manager, renewMargin, service, signal);
   } finally {
     state.phase = 'stopping';
+    service.stop();
     manager.close();
+    await endpoint?.close();
   }
 }
 
@@ -48,6 +58,7 @@ async function serve(
   config: NetworkConfig,
   manager: SubnetManager,
   renewMargin: number,
+  service: ServiceManager,
   signal: AbortSignal,
 ): Promise<void> {
   const { options } = state;
@@ -85,7 +96,7 @@ async function serve(
     await subnetFile.write();
     log.info('Running backend.');
     state.phase = 'running';
-    notifyServiceManager('READY=1');
+    service.ready();
     await untilOneEnds(signal, (ended) => [
       network.run(ended),
       followHost(monitor, follower, ended),

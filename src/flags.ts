@@ -3,7 +3,8 @@
  * command line, then environment, then default.
  */
 import { FlannelError, UsageError, messageOf } from './errors.js';
-import { parseBacktraceLocation, parseVmodule } from './log.js';
+import { parseBacktraceLocation, parseVmodule } from './logging/levels.js';
+import { redact } from './logging/redact.js';
 
 interface ValueTypes {
   readonly string: string;
@@ -18,6 +19,7 @@ interface ValueTypes {
   readonly location: string;
   readonly tier: (typeof CHOICES)['tier'][number];
   readonly threads: (typeof CHOICES)['threads'][number];
+  readonly logging: (typeof CHOICES)['logging'][number];
   /** Words separated by commas. */
   readonly features: readonly (typeof CHOICES)['features'][number][];
 }
@@ -27,16 +29,17 @@ const CHOICES = {
   tier: ['auto', 'basic', 'batch', 'udp-offload', 'full'],
   threads: ['auto', 'single', 'split'],
   features: ['batch', 'gso', 'gro', 'tso', 'uso'],
+  logging: ['text', 'json'],
 } as const;
 
 type Kind = keyof ValueTypes;
 type Value = ValueTypes[Kind];
 
 /**
- * When a flag is refused because its feature comes in a later release: set to `true`, set to anything `positive`,
- * or set to anything `other` than the default.
+ * When a flag is refused because its feature comes in a later release: set to `true`, or set to anything `other` than
+ * the default.
  */
-type Unsupported = 'true' | 'positive' | 'other';
+type Unsupported = 'true' | 'other';
 
 interface Row<K extends Kind = Kind> {
   readonly kind: K;
@@ -89,13 +92,14 @@ const FLAGS = {
   'kubeconfig-file': row('string', '', 'kubeconfig file for the Kubernetes API server', 'other'),
   'udp-port': row('int', 0, 'UDP port of this host alone, announced with its lease, so that hosts behind one NAT can share a public IP; 0 takes that of the network config, as stock flannel does on all hosts'),
   'version': row('bool', false, 'print the version and exit'),
-  'healthz-ip': row('string', '0.0.0.0', 'address that the health endpoint listens on', 'other'),
-  'healthz-port': row('int', 0, 'port of the health endpoint; 0 turns it off', 'positive'),
+  'healthz-ip': row('string', '0.0.0.0', 'address that the health endpoint listens on'),
+  'healthz-port': row('int', 0, 'port of the health endpoint; 0 turns it off'),
   'iptables-resync': row('int', 5, 'seconds between checks of the iptables rules', 'other'),
   'iptables-forward-rules': row('bool', true, 'add rules that accept forwarded overlay traffic', 'true'),
   'ip-blackhole-route': row('bool', false, 'keep a blackhole route for the own subnet', 'other'),
   'net-config-path': row('string', '/etc/kube-flannel/net-conf.json', 'network config file, read with kube-subnet-mgr', 'other'),
   'set-node-network-unavailable': row('bool', true, 'clear the NetworkUnavailable condition of the Kubernetes node', 'other'),
+  'logging-format': row('logging', 'text', 'form of the log lines: text, as klog writes them, or json, one object a line'),
   'v': row('level', 0, 'log messages up to this level'),
   'vmodule': row('vmodule', '', 'log levels by source file, as pattern=N,...'),
   'log_backtrace_at': row('location', '', 'add a stack trace to the message that this file:line logs'),
@@ -180,8 +184,7 @@ export function renewMarginMs(options: Pick<Options, 'subnetLeaseRenewMargin'>):
 export function describeOptions(options: Options): string {
   const items = Object.entries(options).map(([name, value]: [string, Value]) => {
     if (name === 'etcdPassword' && value !== '') return `${name}:***`;
-    if (name === 'etcdEndpoints') return `${name}:${String(value).replace(/\/\/[^/@,]*@/g, '//***@')}`;
-    return `${name}:${typeof value === 'object' ? `[${value.join(' ')}]` : String(value)}`;
+    return `${name}:${redact(typeof value === 'object' ? `[${value.join(' ')}]` : String(value))}`;
   });
   return `{${items.join(' ')}}`;
 }
@@ -199,6 +202,7 @@ export function helpText(program: string): string {
     tier: ' string',
     features: ' value',
     threads: ' string',
+    logging: ' string',
   };
   const lines = [`Usage: ${program} [OPTION]...`];
   for (const name of [...NAMES].sort((a, b) => (a < b ? -1 : 1))) {
@@ -271,7 +275,8 @@ function parseValue(flag: Row, text: string, before: Value): Value {
       parseBacktraceLocation(text);
       return text;
     case 'tier':
-    case 'threads': {
+    case 'threads':
+    case 'logging': {
       const choices: readonly string[] = CHOICES[flag.kind];
       if (!choices.includes(text)) throw new UsageError(`write one of ${choices.join(', ')}`);
       return text;
@@ -303,7 +308,7 @@ function parseGoInteger(text: string): number {
 function refuseUnsupported(name: FlagName, value: Value | undefined, source: string): void {
   const { unsupported, initial }: Row = FLAGS[name];
   if (unsupported === undefined || value === undefined) return;
-  const harmless = { true: value !== true, positive: Number(value) <= 0, other: value === initial };
+  const harmless = { true: value !== true, other: value === initial };
   if (!harmless[unsupported]) throw new UsageError(`--${name} is not supported yet; leave it out${source}`);
 }
 

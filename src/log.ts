@@ -1,14 +1,15 @@
 /**
- * Log lines in klog's form, one synchronous write each:
- * `Lmmdd hh:mm:ss.uuuuuu PID file.ts:LINE] message`. What the microseconds cannot say is honest zeros: the wall
- * clock here ticks in milliseconds.
+ * Log lines, one synchronous write each; in klog's form, `Lmmdd hh:mm:ss.uuuuuu PID file.ts:LINE] message`, or as
+ * JSON. Secrets are taken out of whatever is logged.
  */
-import { readFileSync, writeSync } from 'node:fs';
-import { SourceMap } from 'node:module';
-import type { SourceMapPayload } from 'node:module';
-import { basename } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { UsageError, codeOf } from './errors.js';
+import { writeSync } from 'node:fs';
+import { codeOf } from './errors.js';
+import { callerOf } from './logging/caller.js';
+import { formatEntry } from './logging/format.js';
+import type { LogEntry, LogFormat } from './logging/format.js';
+import { parseBacktraceLocation, parseVmodule } from './logging/levels.js';
+import type { FileLevel, Location } from './logging/levels.js';
+import { redact } from './logging/redact.js';
 
 /** Messages of one verbosity level; ask `enabled` before building an expensive message. */
 export interface VerboseLog {
@@ -23,14 +24,9 @@ export interface LogOptions {
   readonly vmodule: string;
   /** `file.ts:LINE` whose message gets a stack trace, or empty. */
   readonly logBacktraceAt: string;
+  readonly loggingFormat: LogFormat;
   /** Where whole lines go, newline included. */
   readonly write: (line: string) => void;
-}
-
-/** A file whose verbosity is set apart. */
-export interface FileLevel {
-  readonly file: RegExp;
-  readonly level: number;
 }
 
 /** A warning or an error that was logged. */
@@ -43,26 +39,22 @@ export interface Problem {
 
 type LogFunction = (message: string) => void;
 
-interface Location {
-  readonly file: string;
-  readonly line: number;
-}
-
 let verbosity = 0;
 let fileLevels: readonly FileLevel[] = [];
 let backtraceAt: Location | null = null;
+let format: LogFormat = 'text';
 let write: (line: string) => void = writeToStderr;
 
 function info(message: string): void {
-  emit('I', message, info);
+  emit('I', 0, message, info);
 }
 
 function warning(message: string): void {
-  emit('W', message, warning);
+  emit('W', 0, message, warning);
 }
 
 function error(message: string): void {
-  emit('E', message, error);
+  emit('E', 0, message, error);
 }
 
 const KEPT_PROBLEMS = 20;
@@ -75,12 +67,24 @@ export function recentProblems(): readonly Problem[] {
 
 /** Messages that are written only at `-v level` and above, or where -vmodule says so for the calling file. */
 function v(level: number): VerboseLog {
-  return level <= verbosity || level <= levelOfCaller() ? ENABLED : DISABLED;
+  return level <= verbosity || level <= levelOfCaller() ? new EnabledLog(level) : DISABLED;
 }
 
 export const log = { info, warning, error, v };
 
-const ENABLED: VerboseLog = { enabled: true, info };
+class EnabledLog implements VerboseLog {
+  readonly enabled = true;
+
+  constructor(level: number) {
+    const writeLine = (message: string): void => {
+      emit('I', level, message, writeLine);
+    };
+    this.info = writeLine;
+  }
+
+  readonly info: LogFunction;
+}
+
 const DISABLED: VerboseLog = { enabled: false, info: () => undefined };
 
 /**
@@ -94,129 +98,31 @@ export function configureLog(options: Partial<LogOptions>): void {
   fileLevels = levels;
   backtraceAt = location;
   verbosity = options.v ?? verbosity;
+  format = options.loggingFormat ?? format;
   write = options.write ?? write;
 }
 
-/**
- * Reads `pattern=N,...`. A pattern is a glob (`*`, `?`, `[a-z]`, `[^a]`, `\` quotes) for a file's base name
- * without its extension; the first that matches decides.
- * @throws UsageError
- */
-export function parseVmodule(text: string): FileLevel[] {
-  const levels: FileLevel[] = [];
-  for (const item of text.split(',')) {
-    if (item === '') continue; // as after a trailing comma
-    const match = /^([^=]+)=([+-]?\d+)$/.exec(item);
-    if (match === null) {
-      throw new UsageError('write pattern=N, separated by commas, such as udp=2,watch*=4');
-    }
-    const level = Number(match[2]);
-    if (level < 0) throw new UsageError('write a level of 0 or more');
-    levels.push({ file: globToRegExp(match[1] ?? ''), level });
-  }
-  return levels;
-}
-
-/**
- * Reads `file.ts:LINE`; empty means nowhere, hence null.
- * @throws UsageError
- */
-export function parseBacktraceLocation(text: string): Location | null {
-  if (text === '') return null;
-  const match = /^([^:]*\.[^:]*):\+?(\d+)$/.exec(text);
-  const line = Number(match?.[2]);
-  if (match === null || line === 0) throw new UsageError('write file.ts:LINE, such as udp.ts:42');
-  return { file: match[1] ?? '', line };
-}
-
-function emit(severity: 'I' | 'W' | 'E', message: string, from: LogFunction): void {
-  if (severity !== 'I') {
-    problems.push({ time: Date.now(), severity, message: oneLine(message) });
-    if (problems.length > KEPT_PROBLEMS) problems.shift();
-  }
-  const { file, line } = callerOf(from);
-  const prefix = `${severity}${timestamp(new Date())} ${String(process.pid).padStart(7)} ${file}:${line}] `;
-  write(`${prefix}${oneLine(message)}\n`);
-  if (backtraceAt?.line !== line || backtraceAt.file !== file) return;
+function emit(severity: LogEntry['severity'], level: number, text: string, from: LogFunction): void {
+  const entry = { time: new Date(), severity, level, caller: callerOf(from), message: redact(text) };
+  if (severity !== 'I') remember({ time: entry.time.getTime(), severity, message: entry.message });
+  write(formatEntry(entry, format));
+  if (backtraceAt?.line !== entry.caller.line || backtraceAt.file !== entry.caller.file) return;
   const trace: { stack?: string } = {};
   Error.captureStackTrace(trace, from);
-  for (const frame of trace.stack?.split('\n').slice(1) ?? []) write(`${prefix}${oneLine(frame)}\n`);
+  for (const message of trace.stack?.split('\n').slice(1) ?? []) {
+    write(formatEntry({ ...entry, message }, format));
+  }
 }
 
-/** Escaped, not indented: text from the network or a store must be unable to pose as a line of its own. */
-function oneLine(message: string): string {
-  return message.replace(/(?!\t)[\p{Cc}\u2028\u2029]/gu, (char) => {
-    if (char === '\n') return '\\n';
-    if (char === '\r') return '\\r';
-    return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  });
-}
-
-function timestamp(now: Date): string {
-  const two = (n: number) => String(n).padStart(2, '0');
-  const date = `${two(now.getMonth() + 1)}${two(now.getDate())}`;
-  const time = `${two(now.getHours())}:${two(now.getMinutes())}:${two(now.getSeconds())}`;
-  return `${date} ${time}.${String(now.getMilliseconds()).padStart(3, '0')}000`;
+function remember(problem: Problem): void {
+  problems.push(problem);
+  if (problems.length > KEPT_PROBLEMS) problems.shift();
 }
 
 function levelOfCaller(): number {
   if (fileLevels.length === 0) return -Infinity;
   const name = callerOf(v).file.replace(/\.[^.]*$/, '');
   return fileLevels.find(({ file }) => file.test(name))?.level ?? -Infinity;
-}
-
-/** Where the function `callee` was called, as the TypeScript source names it. */
-function callerOf(callee: LogFunction | typeof v): Location {
-  const { stackTraceLimit } = Error;
-  const trace: { stack?: string } = {};
-  Error.stackTraceLimit = 1;
-  Error.captureStackTrace(trace, callee);
-  Error.stackTraceLimit = stackTraceLimit;
-  const frame = /(?:at |\()([^()]+):(\d+):(\d+)\)?$/.exec(trace.stack ?? '');
-  const [, place, line, column] = frame ?? [];
-  if (place === undefined) return { file: '???', line: 1 }; // klog's way to say so
-  return sourceLocation(place.replace(/^async /, ''), Number(line), Number(column));
-}
-
-const sourceMaps = new Map<string, SourceMap | null>();
-
-/** The compiler leaves `x.js.map` beside `x.js`; without it the line is that of the JavaScript. */
-function sourceLocation(place: string, line: number, column: number): Location {
-  const path = place.startsWith('file:') ? fileURLToPath(place) : place;
-  let map = sourceMaps.get(path);
-  if (map === undefined) {
-    map = readSourceMap(`${path}.map`);
-    sourceMaps.set(path, map);
-  }
-  const entry = map?.findEntry(line - 1, column - 1);
-  if (entry !== undefined && 'originalLine' in entry) {
-    return { file: basename(entry.originalSource), line: entry.originalLine + 1 };
-  }
-  return { file: basename(path).replace(/\.js$/, '.ts'), line };
-}
-
-function readSourceMap(path: string): SourceMap | null {
-  try {
-    return new SourceMap(JSON.parse(readFileSync(path, 'utf8')) as SourceMapPayload);
-  } catch {
-    return null;
-  }
-}
-
-function globToRegExp(glob: string): RegExp {
-  const tokens = glob.match(/\\.|\[\^?(?:\\.|[^\\\]])+\]|[^\\[]/gs) ?? [];
-  const pattern = tokens.map((token) => {
-    if (token === '*') return '.*';
-    if (token === '?') return '.';
-    if (token.startsWith('[')) return token.replace(/\\(\w)/g, '$1');
-    return token.replace(/^\\/, '').replace(/\W/, '\\$&');
-  });
-  try {
-    if (tokens.join('') === glob) return new RegExp(`^${pattern.join('')}$`, 's');
-  } catch {
-    // a range such as [z-a]; reported below
-  }
-  throw new UsageError(`mend the brackets or the backslash in ${glob}`);
 }
 
 /**

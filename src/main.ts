@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 /** The command `flanneld`, and `flanneld cleanup`: the only file that ends the process. */
-import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { cleanUp } from './cleanup.js';
 import { runDaemon } from './daemon.js';
@@ -8,6 +7,8 @@ import { FlannelError, UsageError, messageOf } from './errors.js';
 import { describeOptions, parseFlags } from './flags.js';
 import type { Options } from './flags.js';
 import { configureLog, log } from './log.js';
+import { redact } from './logging/redact.js';
+import { VERSION } from './version.js';
 
 process.exit(await main());
 
@@ -21,7 +22,7 @@ async function main(): Promise<number> {
       process.env,
       basename(process.argv[1] ?? 'flanneld'),
     );
-    if (command.kind === 'version') return print(`${packageVersion()}\n`);
+    if (command.kind === 'version') return print(`${VERSION}\n`);
     if (command.kind === 'help') return print(command.text);
     configureLog(command.options);
     for (const warning of command.warnings) log.warning(warning);
@@ -30,7 +31,7 @@ async function main(): Promise<number> {
     return 0;
   } catch (error) {
     if (!(error instanceof UsageError)) return fail(error);
-    print(`flanneld: ${error.message}\n`);
+    print(`flanneld: ${redact(error.message)}\n`);
     return 2;
   }
 }
@@ -65,10 +66,4 @@ function fail(error: unknown): number {
 function print(text: string): number {
   process.stderr.write(text);
   return 0;
-}
-
-function packageVersion(): string {
-  const file = new URL('../../package.json', import.meta.url);
-  const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string };
-  return version;
 }

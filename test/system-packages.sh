@@ -28,6 +28,8 @@ need cmake cmake
 need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
 need qemu-aarch64-static qemu-user-static
 need openssl openssl
+need python3 python3
+need curl curl
 need clang-format clang-format
 need clang-tidy clang-tidy
 need /usr/include/gtest/gtest.h libgtest-dev

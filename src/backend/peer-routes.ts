@@ -6,6 +6,7 @@ import { ownPortOf } from '../lease/identity.js';
 import type { Lease, LeaseSubnet } from '../lease/lease.js';
 import { formatSubnetKey } from '../lease/subnet-key.js';
 import { log } from '../log.js';
+import { LineLimit } from '../logging/limit.js';
 
 /** What becomes of a forwarding table. */
 export interface RouteChange {
@@ -20,8 +21,14 @@ export class PeerRoutes {
   /** Whether there may be two leases for one prefix, so that the end of one need not be the end of the route. */
   private ambiguous = false;
 
-  /** @param networkPort of peers that announce none of their own */
-  constructor(private readonly networkPort: number) {}
+  /**
+   * @param networkPort of peers that announce none of their own
+   * @param limit how many lines are written, however many leases there are
+   */
+  constructor(
+    private readonly networkPort: number,
+    private readonly limit = new LineLimit(),
+  ) {}
 
   /** All routes. A lease that makes no sense is a warning, once as long as it stays so. */
   of(peers: readonly Lease[]): Route[] {
@@ -72,7 +79,7 @@ export class PeerRoutes {
 
   private complain(subnet: LeaseSubnet, text: string, before: ReadonlyMap<string, string>): void {
     const key = formatSubnetKey(subnet);
-    if (before.get(key) !== text) log.warning(text);
+    if (before.get(key) !== text && this.limit.allows('leases that make no sense')) log.warning(text);
     this.complaints.set(key, text);
   }
 }

@@ -6,19 +6,12 @@ import type { DataplaneOptions, Feature } from '../dataplane.js';
 import { FlannelError, messageOf } from '../errors.js';
 import { decodeField, parseJsonObject, readUint } from '../gojson.js';
 import type { BackendOptions } from './backend.js';
+import { TIERS } from './tiers.js';
 
 const DEFAULT_PORT = 8285;
 const MOST_QUEUES = 64;
 const MOST_GENERATION = 0xffffffff;
 const MOST_SOURCE_PORTS = 64; // a queue
-
-/** What each tier uses of the kernel, slowest first; `auto` is the last as far as the kernel goes. */
-const TIERS = {
-  basic: [],
-  batch: ['batch'],
-  'udp-offload': ['batch', 'gso', 'gro'],
-  full: ['batch', 'gso', 'gro', 'tso', 'uso'],
-} as const satisfies Record<string, readonly Feature[]>;
 
 export interface UdpSettings {
   /** Of this host. */

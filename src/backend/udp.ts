@@ -8,6 +8,7 @@ import { Cidr4 } from '../ip.js';
 import { formatOwnPort } from '../lease/identity.js';
 import type { Lease, LeaseAttrs } from '../lease/lease.js';
 import { log } from '../log.js';
+import { LineLimit } from '../logging/limit.js';
 import { readHostNetwork, Rtnetlink } from '../netlink/rtnetlink.js';
 import type { HostNetwork } from '../netlink/rtnetlink.js';
 import { sleep } from '../retry.js';
@@ -95,6 +96,7 @@ function withNetlink<T>(step: (netlink: Rtnetlink) => T): T {
 
 export class UdpNetwork implements BackendNetwork {
   private readonly repairs = new Repairs();
+  private readonly limit = new LineLimit();
   private readonly tun: OverlayDevice;
   private readonly routes: PeerRoutes;
   private reopenFailure: string | null = null;
@@ -109,7 +111,7 @@ export class UdpNetwork implements BackendNetwork {
     private external: ExternalInterface,
   ) {
     this.tun = new OverlayDevice(device, this.repairs);
-    this.routes = new PeerRoutes(settings.networkPort);
+    this.routes = new PeerRoutes(settings.networkPort, this.limit);
   }
 
   get device(): string {
@@ -182,13 +184,15 @@ export class UdpNetwork implements BackendNetwork {
       const stats = this.dataplane.stats();
       if (this.isOver(stats)) return;
       const { failure, features: left } = stats;
+      for (const report of this.limit.reports()) log.warning(report);
       for (const feature of features.filter((name) => !left.includes(name))) {
         log.warning(`the kernel refuses ${feature} at run time; going on without it`);
       }
       features = left;
       failed = failure === null || this.backedOff ? 0 : failed + 1;
       if (failure !== null && failed === MOST_FAILED) throw this.givenUp(failure);
-      if (failed === 1) log.error(`a dataplane thread stopped (${failure ?? ''}); starting it again`);
+      if (failed === 1 && this.limit.allows('a dataplane thread stopped'))
+        log.error(`a dataplane thread stopped (${failure ?? ''}); starting it again`);
       if (failure !== null) this.dataplane.restart();
       if (period % DROPS_EVERY !== 0 || !log.v(1).enabled) continue;
       const now = this.drops();
@@ -243,7 +247,7 @@ export class UdpNetwork implements BackendNetwork {
       this.configure();
     } catch (error) {
       if (!(error instanceof FlannelError)) throw error;
-      if (this.reopenFailure !== error.message) {
+      if (this.reopenFailure !== error.message && this.limit.allows('the device cannot be made again')) {
         log.error(`${this.device} was deleted by somebody and cannot be made again: ${error.message}`);
       }
       this.reopenFailure = error.message;

@@ -48,6 +48,38 @@ export function freeSubnets(range: SubnetRange, taken: readonly Cidr4[], most = 
   return free;
 }
 
+/** How many subnets there are, and how many of them nothing in `taken` overlaps. */
+export function countSubnets(
+  range: SubnetRange,
+  taken: readonly Cidr4[],
+): { readonly all: number; readonly free: number } {
+  const step = SIZES[range.subnetLen] ?? 1;
+  const all = Math.max(0, Math.floor((range.subnetMax - range.subnetMin) / step) + 1);
+  const spans = taken.map((cidr) => spanOf(cidr, range.subnetMin, step, all)).sort((a, b) => a.from - b.from);
+  let free = all;
+  let end = 0;
+  for (const { from, to } of spans) {
+    free -= Math.max(0, to - Math.max(from, end));
+    end = Math.max(end, to);
+  }
+  return { all, free };
+}
+
+/** Which of the `count` subnets of `step` addresses from `base` on a prefix overlaps: `from` up to and without `to`. */
+function spanOf(
+  { ip, length }: Cidr4,
+  base: number,
+  step: number,
+  count: number,
+): { from: number; to: number } {
+  const size = SIZES[length] ?? 0;
+  const first = ip - (ip % size);
+  return {
+    from: Math.max(0, Math.floor((first - base) / step)),
+    to: Math.min(count, Math.floor((first + size - 1 - base) / step) + 1),
+  };
+}
+
 /** How many subnets are looked at together, each as a byte. */
 const WINDOW = 1 << 20;
 
@@ -57,11 +89,8 @@ const SIZES = Array.from({ length: 33 }, (_, length) => 2 ** (32 - length));
 /** Which of the `count` subnets of `step` addresses from `base` on are taken, be it in part. */
 function markTaken(taken: readonly Cidr4[], base: number, step: number, count: number): Uint8Array {
   const isTaken = new Uint8Array(count);
-  for (const { ip, length } of taken) {
-    const size = SIZES[length] ?? 0;
-    const first = ip - (ip % size);
-    const from = Math.max(0, Math.floor((first - base) / step));
-    const to = Math.floor((first + size - 1 - base) / step) + 1;
+  for (const cidr of taken) {
+    const { from, to } = spanOf(cidr, base, step, count);
     if (to - from === 1) isTaken[from] = 1;
     else if (to > from) isTaken.fill(1, from, to);
   }

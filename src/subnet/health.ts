@@ -17,6 +17,8 @@ export interface StoreHealth {
   readonly tableRevision: string | null;
   /** False until a first lease table has arrived. */
   readonly hasTable: boolean;
+  /** Milliseconds since it answered last, be it that nothing is new; null before the first time. */
+  readonly silentForMs: number | null;
 }
 
 /** Follows a store's outages and logs each as one line when it begins and one when it ends. */
@@ -27,6 +29,8 @@ export class StoreMonitor {
   private lastError: string | null = null;
   private tableRevision: string | null = null;
   private hasTable = false;
+  /** By the monotonic clock. */
+  private heardAt: number | null = null;
   /** An outage is one once the log has said so: until then the store has merely not been asked. */
   private told = false;
 
@@ -41,8 +45,10 @@ export class StoreMonitor {
 
   get health(): StoreHealth {
     const { reachable, since, lastError, tableRevision, hasTable } = this;
-    const forMs = this.clock.monotonicMs() - this.sinceMonotonic;
-    return { reachable, since, forMs, lastError, tableRevision, hasTable };
+    const now = this.clock.monotonicMs();
+    const forMs = now - this.sinceMonotonic;
+    const silentForMs = this.heardAt === null ? null : now - this.heardAt;
+    return { reachable, since, forMs, lastError, tableRevision, hasTable, silentForMs };
   }
 
   /** A call failed that the caller tells its own caller about. */
@@ -65,6 +71,7 @@ export class StoreMonitor {
 
   /** The store answered. */
   answered(): void {
+    this.heardAt = this.clock.monotonicMs();
     if (this.reachable) return;
     if (this.told) {
       const seconds = Math.round((this.clock.monotonicMs() - this.sinceMonotonic) / 1000);

@@ -68,6 +68,7 @@ test('defaults', () => {
     version: false,
     healthzIp: '0.0.0.0',
     healthzPort: 0,
+    loggingFormat: 'text',
     iptablesResync: 5,
     iptablesForwardRules: true,
     ipBlackholeRoute: false,
@@ -312,13 +313,8 @@ describe('features of later releases', () => {
       'kube-subnet-mgr=true',
       'kube-api-url=x',
     ],
-    ...['kubeconfig-file=x', 'public-ipv6=::1', 'ip-masq', 'ip-blackhole-route=1', 'healthz-port=8285'],
-    ...[
-      'kube-annotation-prefix=x',
-      'net-config-path=x',
-      'set-node-network-unavailable=false',
-      'healthz-ip=::1',
-    ],
+    ...['kubeconfig-file=x', 'public-ipv6=::1', 'ip-masq', 'ip-blackhole-route=1'],
+    ...['kube-annotation-prefix=x', 'net-config-path=x', 'set-node-network-unavailable=false'],
     ...[
       'iptables-resync=6',
       'ip-masq-fully-random-disable',
@@ -346,13 +342,7 @@ describe('features of later releases', () => {
         '-kubeconfig-file=',
         '-public-ipv6=',
       ],
-      ...[
-        '-ip-masq=false',
-        '-ip-blackhole-route=false',
-        '-healthz-port=0',
-        '-healthz-port=-1',
-        '-healthz-ip=0.0.0.0',
-      ],
+      ...['-ip-masq=false', '-ip-blackhole-route=false'],
       ...[
         '-kube-annotation-prefix=flannel.alpha.coreos.com',
         '-iptables-resync=5',

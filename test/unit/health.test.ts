@@ -19,7 +19,7 @@ describe('StoreMonitor', () => {
   test('counts a store as away until it has answered', async () => {
     const since = clock.wallMs();
     await clock.pass(5_000);
-    const nothing = { lastError: null, tableRevision: null, hasTable: false };
+    const nothing = { lastError: null, tableRevision: null, hasTable: false, silentForMs: null };
     assert.deepEqual(monitor.health, { reachable: false, since, forMs: 5_000, ...nothing });
     monitor.failed(new Error('refused'));
     assert.equal(monitor.health.since, since);
@@ -34,6 +34,7 @@ describe('StoreMonitor', () => {
       lastError: 'refused',
       tableRevision: '42',
       hasTable: true,
+      silentForMs: 0,
     });
     assert.deepEqual(log, [], 'whoever asked has said it');
   });

@@ -4,7 +4,8 @@ import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { UsageError } from '../../src/errors.js';
-import { configureLog, log, parseBacktraceLocation, parseVmodule } from '../../src/log.js';
+import { configureLog, log } from '../../src/log.js';
+import { parseBacktraceLocation, parseVmodule } from '../../src/logging/levels.js';
 
 const SOURCE = new URL('../../../test/unit/log.test.ts', import.meta.url);
 const LOG = new URL('../../src/log.js', import.meta.url).href;

@@ -131,8 +131,8 @@ export class LeaseWatch {
           this.canceled(stream, response);
           return;
         }
-        if (response === first) this.monitor.answered();
-        else this.backoff.reset();
+        this.monitor.answered();
+        if (response !== first) this.backoff.reset();
         const events = this.eventsOf(response);
         if (events.length > 0) yield events;
         // Advanced after the consumer has taken the events. etcd before 3.4.25 may answer a progress request

@@ -1,0 +1,240 @@
+/** What a daemon tells of itself: over HTTP, to its service manager, in its log. */
+import assert from 'node:assert/strict';
+import { mkdir, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, afterEach, before, describe, test } from 'node:test';
+import type { Daemon } from '../../bench/daemon.js';
+import { GATEWAY } from '../../bench/topology.js';
+import { Etcd } from '../lib/etcd.js';
+import { eventually } from '../lib/eventually.js';
+import { CONFIG, failsWith, leftovers, TestNetwork } from '../lib/network.js';
+import { NotifySocket } from '../lib/notify-socket.js';
+
+const PORT = 8081;
+const HEALTH = `--healthz-port=${PORT}`;
+const PATIENCE_MS = 20_000;
+
+let network: TestNetwork;
+
+before(async () => {
+  network = await TestNetwork.create(2);
+});
+afterEach(async () => {
+  await network.stopAll();
+  await network.emptyStore();
+});
+after(() => network.close());
+
+interface Answer {
+  readonly status: number;
+  readonly body: string;
+}
+
+/** Asks the daemon of host 1. */
+async function get(path: string, init: RequestInit = {}): Promise<Answer> {
+  const response = await fetch(`http://192.168.77.1:${PORT}${path}`, {
+    ...init,
+    signal: AbortSignal.timeout(5_000),
+  });
+  assert.match(response.headers.get('content-type') ?? '', /^text\/plain/);
+  return { status: response.status, body: await response.text() };
+}
+
+async function becomes(path: string, status: number, body: RegExp): Promise<void> {
+  await eventually(async () => {
+    const answer = await get(path);
+    assert.equal(answer.status, status, answer.body);
+    assert.match(answer.body, body);
+  }, PATIENCE_MS);
+}
+
+async function ready(...flags: string[]): Promise<Daemon> {
+  const daemon = network.start(1, HEALTH, ...flags);
+  await daemon.logged(/Subnet added|Watching/);
+  await becomes('/readyz', 200, /^flanneld is ready$/);
+  return daemon;
+}
+
+describe('the health endpoint', () => {
+  test('answers as stock flannel', async () => {
+    await ready();
+    const running = { status: 200, body: 'flanneld is running' };
+    assert.deepEqual(await get('/healthz'), running);
+    assert.deepEqual(await get('/healthz', { method: 'POST', body: 'x'.repeat(100_000) }), running);
+    assert.deepEqual(await get('/readyz', { method: 'DELETE' }), { status: 200, body: 'flanneld is ready' });
+    for (const path of ['/', '/healthz/', '/__proto__', '/toString', '//healthz']) {
+      assert.equal((await get(path)).status, 404, path);
+    }
+    const { body } = await get('/readyz?verbose');
+    assert.match(body, /^\[\+\]store ok: reachable\n\[\+\]dataplane ok: flannel0, owner, 0 routes, /);
+    assert.match(body, /\nreadyz check passed\n$/);
+  });
+
+  test('is there before the network config is, and through an outage of etcd', async () => {
+    const etcd = await Etcd.start({ address: GATEWAY });
+    try {
+      const daemon = network.start(1, HEALTH, `--etcd-endpoints=${etcd.endpoint}`);
+      await daemon.logged(/Couldn't fetch network config/);
+      assert.deepEqual(await get('/healthz'), { status: 200, body: 'flanneld is running' });
+      assert.deepEqual(await get('/readyz'), { status: 503, body: 'flanneld is not ready yet' });
+      assert.match(
+        (await get('/readyz?verbose')).body,
+        /\[-\]phase failed: waiting for the network config\n/,
+      );
+      await etcd.ctl('put', '/coreos.com/network/config', JSON.stringify(CONFIG));
+      await becomes('/readyz', 200, /ready/);
+      await becomes('/metrics', 200, /\nflanneld_store_outage_seconds 0\n/);
+
+      await etcd.kill();
+      await becomes(
+        '/healthz?verbose',
+        200,
+        /\[\+\]store ok: away since \d{4}-\S+ \(\d+ s\): .*; serving its last table/,
+      );
+      assert.deepEqual(await get('/healthz'), { status: 200, body: 'flanneld is running' });
+      assert.match((await get('/metrics')).body, /\nflanneld_store_reachable 0\n/);
+      await etcd.restart();
+      await becomes('/healthz?verbose', 200, /\[\+\]store ok: reachable/);
+    } finally {
+      await network.stopAll();
+      await etcd.close();
+    }
+  });
+
+  test('fails where the store has never answered', async () => {
+    network.start(1, HEALTH, '--etcd-endpoints=http://user:swordfish@192.168.77.1:1');
+    await eventually(async () => {
+      const { status, body } = await get('/healthz');
+      assert.equal(status, 503);
+      assert.match(body, /^flanneld is not healthy: store failed: away since .*192\.168\.77\.1:1/);
+      assert.doesNotMatch(body, /swordfish/);
+    }, PATIENCE_MS);
+  });
+
+  test('fails while no packets are moved', async () => {
+    const daemon = await ready();
+    // Ten times it is made again at once.
+    for (let times = 1; times <= 11; times++) {
+      await eventually(() => daemon.host.ip('link', 'delete', 'flannel0'), PATIENCE_MS);
+      if (times > 10) break;
+      await daemon.logged(new RegExp(`(?:made it again[^]*?){${times}}`), PATIENCE_MS);
+    }
+    await becomes('/healthz', 503, /^flanneld is not healthy: dataplane failed: /);
+    await becomes('/healthz?verbose', 503, /\[-\]dataplane failed: [^]*healthz check failed\n$/);
+    await becomes('/readyz', 503, /not ready/);
+    assert.match((await get('/metrics')).body, /\nflanneld_dataplane_running 0\n/);
+  });
+
+  test('is not ready while the interface has no address', async () => {
+    const daemon = await ready();
+    const { host } = daemon;
+    const ask = () =>
+      host
+        .exec('curl', '-s', '-m', '3', `http://127.0.0.1:${PORT}/readyz?verbose`)
+        .then(({ stdout }) => stdout);
+    await host.ip('address', 'flush', 'dev', 'eth0');
+    await eventually(async () => {
+      assert.match(await ask(), /\[-\]interface failed: /);
+    }, PATIENCE_MS);
+    await host.ip('address', 'add', `${host.address}/24`, 'dev', 'eth0');
+    await host.ip('route', 'replace', 'default', 'via', GATEWAY);
+    await becomes('/readyz', 200, /ready/);
+  });
+
+  test('gets ready when the subnet file can be written at last', async () => {
+    const file = join(network.folder, 'folder.env');
+    await mkdir(file);
+    const daemon = network.start(1, HEALTH, `--subnet-file=${file}`);
+    await daemon.logged(/Failed to write subnet file/);
+    await becomes('/readyz?verbose', 503, /\[-\]subnet-file failed: cannot write .*folder\.env/);
+    await rmdir(file);
+    await becomes('/readyz', 200, /ready/);
+    assert.match(daemon.log, /Wrote subnet file to [^]*flannel is ready/);
+    assert.equal(daemon.log.match(/Failed to write/g)?.length, 1, daemon.log);
+  });
+
+  test('needs a port of its own', async () => {
+    const args = ['-m', 'http.server', '-b', '0.0.0.0', String(PORT)];
+    const other = network.host(1).spawn('python3', args, { stdio: 'ignore' });
+    try {
+      await eventually(() => fetch(`http://192.168.77.1:${PORT}/`), PATIENCE_MS);
+      await failsWith(
+        network.start(1, HEALTH),
+        1,
+        /cannot listen on 0\.0\.0\.0:8081 for health checks: it is taken: end what listens there .* or set another --healthz-port/,
+      );
+    } finally {
+      other.kill('SIGKILL');
+    }
+    await failsWith(
+      network.start(1, HEALTH, '--healthz-ip=192.0.2.7'),
+      1,
+      /192\.0\.2\.7 is not an address of this host/,
+    );
+    await failsWith(network.start(1, '--healthz-port=65536'), 1, /Invalid healthz-port 65536/);
+  });
+
+  test('passes to the next flanneld with everything else', async () => {
+    const first = await ready();
+    const next = network.start(1, HEALTH);
+    await next.logged(/Took over/);
+    await first.ended();
+    assert.equal(first.exitCode, 0, first.log);
+    await next.logged(/Listening on 0\.0\.0\.0:8081/);
+    await becomes('/readyz', 200, /ready/);
+    assert.equal(await next.stop(), 0, next.log);
+    assert.equal(await leftovers(network.host(1)), '');
+  });
+});
+
+describe('the service manager', () => {
+  test('hears of start, state, life and end', async () => {
+    const socket = await NotifySocket.open(join(network.folder, 'notify'));
+    try {
+      const wrapper = ['env', `NOTIFY_SOCKET=${socket.path}`, 'WATCHDOG_USEC=400000'];
+      const daemon = network.startBehind(wrapper, 1);
+      await daemon.logged(/flannel is ready/);
+      await eventually(() => {
+        assert.ok(socket.messages.filter((message) => message === 'WATCHDOG=1').length >= 3);
+      }, PATIENCE_MS);
+      assert.equal(socket.messages.filter((message) => message === 'READY=1').length, 1);
+      const status = socket.messages.findLast((message) => message.startsWith('STATUS='));
+      assert.match(status ?? '', /^STATUS=subnet 10\.244\.\d+\.0\/24, 0 peers, store reachable$/);
+      await daemon.stop();
+      assert.equal(socket.messages.at(-1), 'STOPPING=1');
+    } finally {
+      await socket.close();
+    }
+  });
+
+  test('hears nothing while the daemon is not alive', async () => {
+    const socket = await NotifySocket.open(join(network.folder, 'notify'));
+    try {
+      const wrapper = ['env', `NOTIFY_SOCKET=${socket.path}`, 'WATCHDOG_USEC=400000'];
+      const daemon = network.startBehind(wrapper, 1, '--etcd-endpoints=http://192.168.77.1:1');
+      await eventually(() => {
+        assert.ok(socket.messages.some((message) => /^STATUS=waiting for .*; store away/.test(message)));
+      }, PATIENCE_MS);
+      const mark = socket.messages.length;
+      await daemon.logged(/(?:Couldn't fetch[^]*?){5}/);
+      assert.ok(!socket.messages.slice(mark).includes('WATCHDOG=1'));
+    } finally {
+      await network.stopAll();
+      await socket.close();
+    }
+  });
+});
+
+test('the log is JSON where that is asked for', async () => {
+  const daemon = await ready('--logging-format=json', `--subnet-dir=${network.store}`, '--etcd-password=swordfish');
+  await daemon.stop();
+  const entries = daemon.log
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  const about = (text: string) => entries.find(({ msg }) => String(msg).includes(text));
+  assert.deepEqual(Object.keys(about('Running backend.') ?? {}), ['ts', 'level', 'caller', 'msg', 'v']);
+  assert.match(String(about('Running backend.')?.caller), /^daemon\.ts:\d+$/);
+  assert.match(String(about('CLI flags config')?.msg), /etcdPassword:\*\*\*/);
+  assert.doesNotMatch(daemon.log, /swordfish/);
+});
