@@ -24,7 +24,11 @@ export class ServiceManager {
   ) {
     const listens = (env.NOTIFY_SOCKET ?? '') !== '';
     const ms = Math.min(STATUS_MS, watchdogMs(env) ?? STATUS_MS);
-    this.timer = listens ? setInterval(() => { this.tick(); }, ms) : null;
+    this.timer = listens
+      ? setInterval(() => {
+          this.tick();
+        }, ms)
+      : null;
   }
 
   ready(): void {

@@ -29,7 +29,8 @@ const IFADDRMSG_SIZE = 8;
 const IFA = { ADDRESS: 1, LOCAL: 2, FLAGS: 8 } as const;
 
 const RTMSG_SIZE = 12;
-const RTA = { DST: 1, OIF: 4, TABLE: 15 } as const;
+const RTA = { DST: 1, OIF: 4, METRICS: 8, TABLE: 15 } as const;
+const RTAX_MTU = 2;
 const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
 const RTN_UNICAST = 1;
@@ -159,6 +160,18 @@ export class Rtnetlink {
   /** IPv4 unicast routes of the main table, in the kernel's order. */
   routes(): RouteEntry[] {
     return this.dump(RTM.GETROUTE, RTMSG_SIZE).flatMap((message) => decodeRoute(message) ?? []);
+  }
+
+  /** The path MTU in bytes that the kernel has learned, or was told, for packets to `destination`; else null. */
+  pathMtu(destination: Ip4): number | null {
+    const route = header(RTMSG_SIZE, (view) => {
+      view.setU8(0, AF_INET);
+      view.setU8(1, 32);
+    });
+    const request = new MessageWriter(RTM.GETROUTE, 0, route).ip4(RTA.DST, destination).finish();
+    const [answer] = this.socket.request(request);
+    if (answer === undefined) return null;
+    return new Message(answer, RTMSG_SIZE).nested(RTA.METRICS)?.u32(RTAX_MTU) ?? null;
   }
 
   /** Sets the MTU (bytes) and brings the link up. */
