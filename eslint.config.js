@@ -24,6 +24,18 @@ export default tseslint.config(
     },
   },
   {
+    files: ['src/status/page/*.js'],
+    languageOptions: {
+      globals: {
+        document: 'readonly',
+        fetch: 'readonly',
+        AbortSignal: 'readonly',
+        setTimeout: 'readonly',
+        ResizeObserver: 'readonly',
+      },
+    },
+  },
+  {
     files: ['**/*.mjs', 'eslint.config.js'],
     languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly' } },
   },

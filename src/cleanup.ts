@@ -1,6 +1,6 @@
 /** `flanneld cleanup`: removes what a flanneld that was killed, or was told to leave it, has left on this host. */
 import { rmSync } from 'node:fs';
-import { controlSocketPath } from './control-socket.js';
+import { controlSocketPath, statusSocketPath } from './control-socket.js';
 import { findOwner } from './dataplane.js';
 import { FlannelError } from './errors.js';
 import type { Options } from './flags.js';
@@ -29,8 +29,9 @@ export function cleanUp(options: Options): void {
   } finally {
     netlink.close();
   }
-  if (path === null) return;
-  for (const file of [path, `${path}.lock`]) rmSync(file, { force: true });
+  for (const file of [path, path && `${path}.lock`, statusSocketPath(options)]) {
+    if (file !== null) rmSync(file, { force: true });
+  }
 }
 
 /** A TUN device that outlived its process: no other program makes one of that kind under such a name. */

@@ -1,4 +1,4 @@
-/** Where a running flanneld and its successor meet, and what a dead one leaves there. */
+/** The unix sockets of a running flanneld: where its successor meets it, and where it tells its status. */
 import { accessSync, constants, mkdirSync } from 'node:fs';
 import { dirname, extname } from 'node:path';
 import { messageOf } from './errors.js';
@@ -13,23 +13,36 @@ const LONGEST_PATH = 107;
  * switched off.
  */
 export function controlSocketPath(options: Pick<Options, 'controlSocket' | 'subnetFile'>): string | null {
-  const { controlSocket, subnetFile } = options;
-  if (controlSocket === 'none') return null;
-  if (controlSocket !== '') return controlSocket;
-  return `${subnetFile.slice(0, subnetFile.length - extname(subnetFile).length)}.sock`;
+  return socketPath(options.controlSocket, options.subnetFile, 'sock');
 }
 
-/** The same, with a folder to stand in; null, after a warning, where there can be none. */
+/** The path of the status socket; null where it is switched off. */
+export function statusSocketPath(options: Pick<Options, 'statusSocket' | 'subnetFile'>): string | null {
+  return socketPath(options.statusSocket, options.subnetFile, 'status.sock');
+}
+
+function socketPath(flag: string, subnetFile: string, suffix: string): string | null {
+  if (flag === 'none') return null;
+  if (flag !== '') return flag;
+  return `${subnetFile.slice(0, subnetFile.length - extname(subnetFile).length)}.${suffix}`;
+}
+
+/** The path of the control socket with a folder to stand in; null, after a warning, where there can be none. */
 export function prepareControlSocket(options: Pick<Options, 'controlSocket' | 'subnetFile'>): string | null {
   const path = controlSocketPath(options);
   if (path === null) return null;
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-    accessSync(dirname(path), constants.W_OK);
-    if (Buffer.byteLength(path) > LONGEST_PATH) throw new Error(`longer than ${LONGEST_PATH} bytes`);
+    prepareSocketFolder(path);
     return path;
   } catch (error) {
     log.warning(`no hand-over at a restart: there can be no control socket ${path} (${messageOf(error)})`);
     return null;
   }
+}
+
+/** Makes the folder of a socket. @throws Error where there can be no socket of that name. */
+export function prepareSocketFolder(path: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  accessSync(dirname(path), constants.W_OK);
+  if (Buffer.byteLength(path) > LONGEST_PATH) throw new Error(`longer than ${LONGEST_PATH} bytes`);
 }

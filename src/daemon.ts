@@ -18,6 +18,7 @@ import { log } from './log.js';
 import { NetworkMonitor } from './netlink/monitor.js';
 import { sleep } from './retry.js';
 import { ServiceManager } from './service-manager.js';
+import { StatusService } from './status/service.js';
 import type { SubnetManager } from './subnet/manager.js';
 import { createSubnetManager } from './subnet/stores.js';
 import { SubnetFileWriter } from './subnet/subnet-file-writer.js';
@@ -37,11 +38,13 @@ export async function runDaemon(options: Options, signal: AbortSignal): Promise<
   signal.addEventListener('abort', () => {
     service.stop();
   });
+  const status = new StatusService(state);
   let endpoint: HttpServer | null = null;
   try {
     state.add({ manager });
     log.info(`Created subnet manager: ${manager.description}`);
-    endpoint = await startHealthEndpoint(state);
+    await status.open();
+    endpoint = await startHealthEndpoint(state, status);
     state.phase = 'waiting for the network config';
     const config = await untilItWorks('fetch network config', signal, () => manager.getNetworkConfig(signal));
     if (config !== null) await serve(state, config, manager, renewMargin, service, signal);
@@ -49,6 +52,7 @@ export async function runDaemon(options: Options, signal: AbortSignal): Promise<
     state.phase = 'stopping';
     service.stop();
     manager.close();
+    status.close();
     await endpoint?.close();
   }
 }

@@ -81,6 +81,8 @@ const FLAGS = {
   'subnet-dir': row('string', '', 'keep config and leases in this directory instead of etcd'),
   'control-socket': row('string', '', 'unix socket by which a running flanneld hands over to its successor; by default beside the subnet file, as subnet.sock for subnet.env; none for no hand-over'),
   'handover-generation': row('int', 0, 'a running flanneld refuses to hand over to one of a lower generation'),
+  'status-socket': row('string', '', 'unix socket at which the running daemon tells its status; by default beside the subnet file, as subnet.status.sock for subnet.env; none for no such socket'),
+  'status-page': row('bool', false, 'show the status as a page, /status/ on the health port'),
   'public-ip': row('string', '', 'IPv4 address that other hosts send to; by default that of the interface'),
   'public-ipv6': row('string', '', 'IPv6 address that other hosts send to; by default that of the interface'),
   'subnet-lease-renew-margin': row('int', 60, 'minutes before its end at which the lease is renewed, 1 to 1439'),

@@ -1,13 +1,13 @@
 #!/usr/bin/env node
-/** The command `flanneld`, and `flanneld cleanup`: the only file that ends the process. */
+/** The command `flanneld` and its subcommands: the only file that ends the process. */
 import { basename } from 'node:path';
-import { cleanUp } from './cleanup.js';
 import { runDaemon } from './daemon.js';
 import { FlannelError, UsageError, messageOf } from './errors.js';
 import { describeOptions, parseFlags } from './flags.js';
 import type { Options } from './flags.js';
 import { configureLog, log } from './log.js';
 import { redact } from './logging/redact.js';
+import { describeSwitches, findSubcommand } from './subcommands.js';
 import { VERSION } from './version.js';
 
 process.exit(await main());
@@ -15,19 +15,18 @@ process.exit(await main());
 /** The exit status: 0 after a clean end, 2 for a command line that cannot be used, 1 for everything else. */
 async function main(): Promise<number> {
   try {
-    const [first, ...rest] = process.argv.slice(2);
-    const cleaning = first === 'cleanup';
-    const command = parseFlags(
-      cleaning ? rest : process.argv.slice(2),
-      process.env,
-      basename(process.argv[1] ?? 'flanneld'),
-    );
+    const args = process.argv.slice(2);
+    const subcommand = findSubcommand(args);
+    const program = basename(process.argv[1] ?? 'flanneld');
+    const command = parseFlags(subcommand?.args ?? args, process.env, program);
     if (command.kind === 'version') return print(`${VERSION}\n`);
-    if (command.kind === 'help') return print(command.text);
+    if (command.kind === 'help') {
+      return print(command.text + (subcommand === null ? '' : describeSwitches(subcommand)));
+    }
     configureLog(command.options);
     for (const warning of command.warnings) log.warning(warning);
-    if (cleaning) cleanUp(command.options);
-    else await run(command.options);
+    if (subcommand !== null) return await subcommand.command.run(command.options, subcommand.on);
+    await run(command.options);
     return 0;
   } catch (error) {
     if (!(error instanceof UsageError)) return fail(error);

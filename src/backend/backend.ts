@@ -1,5 +1,5 @@
 import type { NetworkConfig } from '../config.js';
-import type { PeerTraffic, Stats } from '../dataplane.js';
+import type { Feature, PeerTraffic, Stats } from '../dataplane.js';
 import type { Options } from '../flags.js';
 import type { ExternalInterface } from '../iface.js';
 import type { Lease, LeaseAttrs } from '../lease/lease.js';
@@ -44,6 +44,20 @@ export interface BackendObservation {
   readonly failure: string | null;
   /** What the packet forwarder of this process says; null for a backend that leaves packets to the kernel. */
   readonly dataplane: Stats | null;
+  /** What it was told to do; null where `dataplane` is. */
+  readonly plan: DataplanePlan | null;
+}
+
+/** What the packet forwarder was told. */
+export interface DataplanePlan {
+  /** UDP port of this host. */
+  readonly port: number;
+  /** Of peers that announce none of their own. */
+  readonly networkPort: number;
+  /** Wanted, whatever the kernel has of it. */
+  readonly features: readonly Feature[];
+  readonly queues: number;
+  readonly threads: 'single' | 'split';
 }
 
 /** A backend at work. */

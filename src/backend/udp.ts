@@ -129,7 +129,10 @@ export class UdpNetwork implements BackendNetwork {
   observe(): BackendObservation {
     const { device, mtu } = this;
     const dataplane = this.dataplane.stats();
-    return { device, mtu, repairs: this.repairs.counts, failure: dataplane.failure, dataplane };
+    const { port, networkPort, dataplane: told } = this.settings;
+    const { features, queues, threads } = told;
+    const plan = { port, networkPort, features, queues, threads };
+    return { device, mtu, repairs: this.repairs.counts, failure: dataplane.failure, dataplane, plan };
   }
 
   peerTraffic(): readonly PeerTraffic[] {

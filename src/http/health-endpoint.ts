@@ -1,4 +1,4 @@
-/** /healthz, /readyz and /metrics on --healthz-ip:--healthz-port. */
+/** /healthz, /readyz, /metrics and /status/ on --healthz-ip:--healthz-port. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { controlSocketPath } from '../control-socket.js';
 import type { DaemonState } from '../daemon-state.js';
@@ -8,6 +8,7 @@ import type { Options } from '../flags.js';
 import { allOk, describeFailures, livenessChecks, readinessChecks } from '../health.js';
 import type { Check } from '../health.js';
 import { sendMetrics } from '../metrics/endpoint.js';
+import type { StatusService } from '../status/service.js';
 import { HttpServer } from './server.js';
 
 interface Probe {
@@ -31,11 +32,16 @@ const PROBES: Readonly<Record<string, Probe>> = {
 };
 
 /** Starts it where the flags ask for it; else null. @throws FlannelError */
-export async function startHealthEndpoint(state: DaemonState): Promise<HttpServer | null> {
+export async function startHealthEndpoint(
+  state: DaemonState,
+  status: StatusService,
+): Promise<HttpServer | null> {
   const { healthzIp: ip, healthzPort: port } = state.options;
   if (port <= 0) return null;
   if (port > 65535) throw new FlannelError(`Invalid healthz-port ${port}: write a number from 0 to 65535`);
-  const server = new HttpServer({ ip, port }, (request, response) => handle(state, request, response));
+  const server = new HttpServer({ ip, port }, async (request, response) => {
+    if (!(await status.answerPage(request, response))) await handle(state, request, response);
+  });
   await server.listen(() => predecessorRuns(state.options));
   return server;
 }

@@ -36,6 +36,7 @@ const BACKEND: BackendObservation = {
   repairs: new Map(),
   failure: null,
   dataplane: STATS,
+  plan: null,
 };
 const LEASE = {
   lease: {
@@ -47,7 +48,16 @@ const LEASE = {
   renewAt: NOW,
   held: true,
 };
-const EXTERNAL = { name: 'eth0', linkIndex: 2, mtu: 1500, address: 1, publicIp: 1, pinnedBy: null };
+const EXTERNAL = {
+  name: 'eth0',
+  linkIndex: 2,
+  mtu: 1500,
+  address: 1,
+  publicIp: 1,
+  addressV6: null,
+  publicIpV6: null,
+  chosenBy: null,
+};
 const WHEREABOUTS = { external: EXTERNAL, lost: null, running: true };
 
 const RUNNING: Observed = {

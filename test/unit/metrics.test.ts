@@ -58,7 +58,13 @@ describe('exposition', () => {
 });
 
 describe('the dataplane', () => {
-  const observation = { device: 'flannel0', mtu: 1472, repairs: new Map([['state up', 3]]), failure: null };
+  const observation = {
+    device: 'flannel0',
+    mtu: 1472,
+    repairs: new Map([['state up', 3]]),
+    failure: null,
+    plan: null,
+  };
   const lines = text(backendFamilies({ ...observation, dataplane: STATS })).split('\n');
 
   test('every counter is told, with its sentence', () => {

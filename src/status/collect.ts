@@ -1,0 +1,198 @@
+/** Makes the report of what the daemon knows of itself. */
+import type { BackendObservation, DataplanePlan } from '../backend/backend.js';
+import { tierOf } from '../backend/tiers.js';
+import type { DaemonState } from '../daemon-state.js';
+import { counters } from '../dataplane.js';
+import type { PeerTraffic, Stats } from '../dataplane.js';
+import { allOk, describeFailures, readinessChecks } from '../health.js';
+import { formatIp4 } from '../ip.js';
+import type { Ip4 } from '../ip.js';
+import type { Ip6 } from '../ip6.js';
+import { ownPortOf } from '../lease/identity.js';
+import type { Lease, LeaseAttrs } from '../lease/lease.js';
+import { redact } from '../logging/redact.js';
+import { VERSION } from '../version.js';
+import type { PeerProbe } from './probe.js';
+import { SCHEMA } from './report.js';
+import type {
+  DataplaneReport,
+  DirectionReport,
+  LeaseReport,
+  PeerReport,
+  StatusReport,
+  StoreReport,
+} from './report.js';
+
+/** Half a second is enough for a living peer on another continent. */
+const PATIENCE_MS = 500;
+
+export interface Wanted {
+  /** The list of peers. */
+  readonly peers: boolean;
+  /** Round-trip times and path MTUs that are a few seconds old at most. */
+  readonly distances: boolean;
+}
+
+/** What the daemon is now. Answers at once, or after half a second where distances are wanted. */
+export async function collectStatus(
+  state: DaemonState,
+  probe: PeerProbe,
+  wanted: Wanted,
+): Promise<StatusReport> {
+  if (wanted.peers && wanted.distances && state.phase === 'running') {
+    const targets = state.peers.map(({ subnet, attrs: { publicIp } }) => {
+      const { ip: overlay } = subnet.v4.network();
+      return { key: subnet.v4.toString(), overlay, publicIp };
+    });
+    await probe.refresh(targets, PATIENCE_MS);
+  }
+  const { backend, whereabouts, config, backendType, subnetFile } = state;
+  const plan = backend?.plan ?? null;
+  const checks = readinessChecks(state);
+  const ready = allOk(checks);
+  const now = Date.now();
+  return {
+    schema: SCHEMA,
+    version: VERSION,
+    pid: process.pid,
+    startedAt: isoTime(state.startedAt),
+    at: isoTime(now),
+    uptimeSeconds: process.uptime(),
+    ready,
+    phase: state.phase,
+    reason: ready ? null : redact(describeFailures(checks)),
+    checks: checks.map(({ name, ok, detail }) => ({ name, ok, detail: redact(detail) })),
+    network: config && { cidr: config.network.toString(), backend: backendType ?? '' },
+    lease: leaseReport(state, plan),
+    interface: whereabouts && {
+      name: whereabouts.external.name,
+      address: either(whereabouts.external.address, whereabouts.external.addressV6),
+      publicIp: either(whereabouts.external.publicIp, whereabouts.external.publicIpV6),
+      mtu: whereabouts.external.mtu,
+      running: whereabouts.running,
+      lost: whereabouts.lost,
+    },
+    device: backend && {
+      name: backend.device,
+      mtu: backend.mtu,
+      repairs: Object.fromEntries(backend.repairs),
+    },
+    store: storeReport(state),
+    subnetFile: subnetFile && { ...subnetFile, writtenAt: isoOrNull(subnetFile.writtenAt) },
+    dataplane: backend && dataplaneReport(backend),
+    peerCount: state.peerCount,
+    peers: wanted.peers ? peerReports(state, plan, probe) : [],
+    rttUnavailable: probe.unavailable,
+    problems: state.problems.map(({ time, severity, message }) => ({
+      at: isoTime(time),
+      severity: severity === 'W' ? 'warning' : 'error',
+      message: redact(message),
+    })),
+  };
+}
+
+function leaseReport({ lease: status }: DaemonState, plan: DataplanePlan | null): LeaseReport | null {
+  if (status === null) return null;
+  const { lease, renewAt, held } = status;
+  return {
+    subnet: lease.subnet.v4.toString(),
+    publicIp: formatIp4(lease.attrs.publicIp),
+    port: plan?.port ?? null,
+    expiresAt: isoOrNull(lease.expiration),
+    renewsAt: isoOrNull(renewAt),
+    reservation: lease.expiration === null,
+    held,
+  };
+}
+
+function storeReport({ storeDescription, storeHealth: health }: DaemonState): StoreReport | null {
+  if (health === null) return null;
+  return {
+    description: storeDescription ?? '',
+    reachable: health.reachable,
+    since: isoTime(health.since),
+    forSeconds: health.forMs / 1000,
+    lastError: health.lastError && redact(health.lastError),
+    hasTable: health.hasTable,
+    silentSeconds: health.silentForMs === null ? null : health.silentForMs / 1000,
+    tableRevision: health.tableRevision,
+  };
+}
+
+function dataplaneReport({ dataplane, plan, failure }: BackendObservation): DataplaneReport | null {
+  if (dataplane === null || plan === null) return null;
+  const { standing, stoodBy, features, routes, restarts } = dataplane;
+  return {
+    standing,
+    stoodBy,
+    tier: tierOf(features),
+    features,
+    missing: plan.features.filter((feature) => !features.includes(feature)),
+    queues: plan.queues,
+    threads: plan.threads,
+    routes,
+    restarts,
+    failure,
+    encap: directionReport(dataplane, 'encap'),
+    decap: directionReport(dataplane, 'decap'),
+  };
+}
+
+function directionReport({ counters: values }: Stats, direction: 'encap' | 'decap'): DirectionReport {
+  const count = (wanted: string) => values[counters.findIndex(({ name }) => name === wanted)] ?? 0;
+  const drops = counters.flatMap((counter, i) => {
+    const value = values[i] ?? 0;
+    const counts = counter.direction === direction && counter.role === 'drop' && value > 0;
+    return counts ? [[counter.name, value] as const] : [];
+  });
+  return {
+    packetsIn: count(`${direction}_packets_in`),
+    packetsOut: count(`${direction}_packets_out`),
+    bytes: count(`${direction}_bytes`),
+    drops: Object.fromEntries(drops),
+  };
+}
+
+function peerReports(state: DaemonState, plan: DataplanePlan | null, probe: PeerProbe): PeerReport[] {
+  const traffic = new Map(
+    state.peerTraffic.map((figures) => [hopKey(figures.address, figures.port), figures]),
+  );
+  const interfaceMtu = state.whereabouts?.external.mtu ?? null;
+  return state.peers.map(({ subnet, attrs }: Lease) => {
+    const port = plan && portOf(attrs, plan);
+    const figures = port === null ? undefined : traffic.get(hopKey(attrs.publicIp, port));
+    const distance = probe.of(subnet.v4.toString());
+    return {
+      subnet: subnet.v4.toString(),
+      publicIp: formatIp4(attrs.publicIp),
+      port,
+      traffic: figures === undefined ? null : withoutAddress(figures),
+      rttMs: distance?.rttMs ?? null,
+      answers: distance === undefined || probe.unavailable !== null ? null : distance.rttMs !== null,
+      pathMtu: distance?.pathMtu ?? interfaceMtu,
+    };
+  });
+}
+
+function withoutAddress({ packetsOut, bytesOut, packetsIn, bytesIn }: PeerTraffic) {
+  return { packetsOut, bytesOut, packetsIn, bytesIn };
+}
+
+const hopKey = (address: number, port: number) => address * 65536 + port;
+
+/** Where the backend sends to; it has warned of a port that makes no sense. */
+function portOf(attrs: LeaseAttrs, { networkPort }: DataplanePlan): number {
+  try {
+    return ownPortOf(attrs) ?? networkPort;
+  } catch {
+    return networkPort;
+  }
+}
+
+const isoTime = (ms: number) => new Date(ms).toISOString();
+const isoOrNull = (ms: number | null) => (ms === null ? null : isoTime(ms));
+
+/** The address of a host that has one of the families, the IPv4 one where it has both. */
+function either(v4: Ip4 | null, v6: Ip6 | null): string {
+  return v4 === null ? (v6 ?? '') : formatIp4(v4);
+}

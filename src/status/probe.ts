@@ -1,0 +1,119 @@
+/** How far peers are and what fits on the way to them: measured when somebody asks, not before, and kept for a while. */
+import { openEcho } from '../echo.js';
+import type { Echo, EchoAccess } from '../echo.js';
+import type { Ip4 } from '../ip.js';
+import { Rtnetlink } from '../netlink/rtnetlink.js';
+import { sleep } from '../retry.js';
+
+const ECHO = { size: 84, dontFragment: false, timeoutMs: 1000 };
+/** However many peers there are. */
+const MOST_IN_FLIGHT = 64;
+/** A measurement that is older is made again. */
+const KEPT_MS = 3_000;
+/** Nobody has asked for so long: the raw socket, which hears all of the host's ICMP, is closed. */
+const IDLE_MS = 15_000;
+
+export interface Target {
+  /** The subnet in the report. */
+  readonly key: string;
+  /** On the overlay. */
+  readonly overlay: Ip4;
+  readonly publicIp: Ip4;
+}
+
+export interface Distance {
+  /** Null where the echo was not answered. */
+  readonly rttMs: number | null;
+  /** Null where the kernel has nothing to say beyond the interface's MTU. */
+  readonly pathMtu: number | null;
+}
+
+export class PeerProbe {
+  private distances = new Map<string, Distance>();
+  private round: Promise<void> | null = null;
+  private measuredAt = -Infinity;
+  private echo: Echo | null = null;
+  private idle: NodeJS.Timeout | null = null;
+  private closed = false;
+  /** Why no round trips can be measured; null while they can, or while nobody has tried. */
+  unavailable: string | null = null;
+
+  /** @param open makes the socket for echoes */
+  constructor(private readonly open: () => Promise<EchoAccess> = openEcho) {}
+
+  /** The last result; undefined while there is none. */
+  of(key: string): Distance | undefined {
+    return this.distances.get(key);
+  }
+
+  /** Measures again where the last round is too old, and waits for it, at most `patienceMs`. */
+  async refresh(targets: readonly Target[], patienceMs: number): Promise<void> {
+    if (this.closed) return;
+    this.stayAwake();
+    if (this.round === null && performance.now() - this.measuredAt > KEPT_MS) {
+      this.round = this.measure(targets).finally(() => {
+        this.round = null;
+        this.measuredAt = performance.now();
+      });
+    }
+    if (this.round === null) return;
+    const patience = new AbortController();
+    await Promise.race([this.round, sleep(patienceMs, patience.signal)]);
+    patience.abort();
+  }
+
+  /** Idempotent. */
+  close(): void {
+    this.closed = true;
+    this.rest();
+  }
+
+  private async measure(targets: readonly Target[]): Promise<void> {
+    const known = new Set(targets.map(({ key }) => key));
+    this.distances = new Map([...this.distances].filter(([key]) => known.has(key)));
+    if (this.echo === null) {
+      const { echo, reason } = await this.open();
+      this.unavailable = reason;
+      if (this.closed) echo?.close();
+      else this.echo = echo;
+    }
+    const { echo } = this;
+    const netlink = new Rtnetlink();
+    const queue = targets.values();
+    const worker = async () => {
+      for (const { key, overlay, publicIp } of queue) {
+        const result = echo === null ? null : await echo.ping(overlay, ECHO);
+        const rttMs = result?.outcome === 'reply' ? result.rttMs : null;
+        this.distances.set(key, { rttMs, pathMtu: learnedMtu(netlink, publicIp) });
+      }
+    };
+    try {
+      await Promise.all(Array.from({ length: MOST_IN_FLIGHT }, worker));
+    } finally {
+      netlink.close();
+    }
+  }
+
+  private stayAwake(): void {
+    if (this.idle !== null) clearTimeout(this.idle);
+    this.idle = setTimeout(() => {
+      this.rest();
+    }, IDLE_MS);
+    this.idle.unref();
+  }
+
+  private rest(): void {
+    if (this.idle !== null) clearTimeout(this.idle);
+    this.idle = null;
+    this.echo?.close();
+    this.echo = null;
+  }
+}
+
+function learnedMtu(netlink: Rtnetlink, address: Ip4): number | null {
+  try {
+    return netlink.lookUpRoute(address).pathMtu;
+  } catch {
+    return null; // no way to the peer at the moment
+  }
+}
