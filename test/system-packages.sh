@@ -35,8 +35,13 @@ need python3 python3
 need curl curl
 need clang-format clang-format
 need clang-tidy clang-tidy
+need clang++-14 clang-14
 need /usr/include/gtest/gtest.h libgtest-dev
 need /usr/include/benchmark/benchmark.h libbenchmark-dev
+# The runtimes of libFuzzer and the sanitizers; where they are on other systems, clang knows.
+if command -v dpkg >/dev/null; then
+  need /usr/share/doc/libclang-rt-14-dev libclang-rt-14-dev
+fi
 # Faults of the clock are left out where it is missing; elsewhere than on Debian nobody knows its name.
 if command -v dpkg >/dev/null; then
   need "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1" libfaketime

@@ -19,12 +19,17 @@ std::vector<Bytes> cut_rows(const std::vector<Bytes>& rows, size_t size) {
   return datagrams;
 }
 
-std::vector<Bytes> decapsulate(Side& side, const std::vector<Bytes>& datagrams) {
+struct Receiver {
+  explicit Receiver(FeatureSet features) : side(features) {}
+  Side side;
+  Decap decap{side.udp(),   side.tun(),    side.fib.reader(0), kTunnel,
+              side.batch(), side.features, side.counters};
+};
+
+std::vector<Bytes> decapsulate(Receiver& receiver, const std::vector<Bytes>& datagrams) {
+  Side& side = receiver.side;
   side.kernel.udp_in.assign(datagrams.begin(), datagrams.end());
-  const TunQueue tun(ScriptedKernel::kTun, side.virtio(), side.kernel);
-  Decap decap(side.udp(), tun, side.fib.reader(0), kTunnel, side.batch(), side.features,
-              side.counters);
-  for (int turns = 0; turns < 100 && !side.kernel.udp_in.empty(); turns++) decap.turn();
+  for (int turns = 0; turns < 100 && !side.kernel.udp_in.empty(); turns++) receiver.decap.turn();
   EXPECT_EQ(test::unaccounted(side.counters, "decap"), 0);
   for (const auto& answer : side.kernel.udp_out) {
     expect_whole(answer.payload);
@@ -52,15 +57,17 @@ void run(std::span<const uint8_t> bytes) {
   const std::vector<Bytes> rows = input.packets();
   const std::vector<Bytes> datagrams = cut_rows(rows, row);
 
-  Side full(kFull);
-  full.kernel.gro_size = static_cast<int>(row);
-  full.kernel.write_outcome = [&faults](const Bytes&) { return faults.next(); };
-  const bool calm = !faults.any();
+  if (faults.any()) {
+    Receiver troubled(kFull);
+    troubled.side.kernel.gro_size = static_cast<int>(row);
+    troubled.side.kernel.write_outcome = [&faults](const Bytes&) { return faults.next(); };
+    decapsulate(troubled, rows);
+    return;
+  }
+  auto& full = reused<Receiver>(kFull);
+  full.side.kernel.gro_size = static_cast<int>(row);
   const std::vector<Bytes> written = decapsulate(full, rows);
-  if (!calm) return;
-
-  Side basic({});
-  const std::vector<Bytes> expected = decapsulate(basic, datagrams);
+  const std::vector<Bytes> expected = decapsulate(reused<Receiver>({}), datagrams);
   auto next = expected.begin();
   for (const Bytes& datagram : datagrams) {
     if (!is_forwardable(datagram)) continue;

@@ -7,37 +7,51 @@ namespace {
 
 constexpr int kMostTurns = 200;
 
+struct Sender {
+  explicit Sender(FeatureSet features) : side(features) {}
+  Side side;
+  Encap encap{side.tun(), side.udp(),   side.fib.reader(0), ScriptedKernel::kIcmp,
+              kTunnel,    side.batch(), side.counters,      side.kernel};
+};
+
+/// `stops`: the end comes while packets wait.
+void encapsulate(Sender& sender, const std::vector<Bytes>& packets, bool stops) {
+  Side& side = sender.side;
+  const uint64_t before = side.counters.get(Counter::encap_packets_out);
+  side.kernel.tun_in.assign(packets.begin(), packets.end());
+  for (int turns = 0; turns < kMostTurns; turns++) {
+    if (sender.encap.turn() == Turn::drained || stops) break;
+  }
+  if (stops) sender.encap.abandon();
+  EXPECT_EQ(test::unaccounted(side.counters, "encap"), 0);
+  EXPECT_EQ(side.kernel.udp_out.size(), side.counters.get(Counter::encap_packets_out) - before);
+  for (const auto& datagram : side.kernel.udp_out) {
+    expect_whole(datagram.payload);
+    EXPECT_GT(datagram.payload[8], 0);
+    EXPECT_EQ(load_be16(&datagram.payload[16]), 10 << 8 | 244);
+  }
+  for (const auto& answer : side.kernel.icmp_out) expect_whole(answer.payload);
+}
+
 }  // namespace
 
 void run(std::span<const uint8_t> bytes) {
   Input input(bytes);
   const uint8_t tier = input.byte();
-  Side side(FeatureSet::of_bits(tier & 0x1f));
+  const auto features = FeatureSet::of_bits(tier & 0x1f);
+  const bool stops = (tier & 0x80) != 0;
   Faults faults(input);
-  const bool calm = !faults.any();
-  side.kernel.send_outcome = [&faults](const Bytes&) { return faults.next(); };
-  side.kernel.run_outcome = [&faults](const Bytes&, size_t) { return faults.next(); };
   const std::vector<Bytes> packets = input.packets();
-  side.kernel.tun_in.assign(packets.begin(), packets.end());
-
-  const TunQueue tun(ScriptedKernel::kTun, side.virtio(), side.kernel);
-  Encap encap(tun, side.udp(), side.fib.reader(0), ScriptedKernel::kIcmp, kTunnel, side.batch(),
-              side.counters, side.kernel);
-  for (int turns = 0; turns < kMostTurns; turns++) {
-    if (encap.turn() == Turn::drained) break;
-    if ((tier & 0x80) != 0) break;  // the end comes while packets wait
+  if (faults.any() || stops) {
+    Sender troubled(features);
+    troubled.side.kernel.send_outcome = [&faults](const Bytes&) { return faults.next(); };
+    troubled.side.kernel.run_outcome = [&faults](const Bytes&, size_t) { return faults.next(); };
+    return encapsulate(troubled, packets, stops);
   }
-  encap.abandon();
-  EXPECT_EQ(test::unaccounted(side.counters, "encap"), 0);
-  EXPECT_EQ(side.kernel.udp_out.size(), side.counters.get(Counter::encap_packets_out));
-  for (const auto& datagram : side.kernel.udp_out) {
-    expect_whole(datagram.payload);
-    EXPECT_GT(datagram.payload[8], 0);
-    EXPECT_EQ(datagram.payload[16] << 8 | datagram.payload[17], 10 << 8 | 244);
-  }
-  for (const auto& answer : side.kernel.icmp_out) expect_whole(answer.payload);
-
-  if (side.virtio() || !calm || (tier & 0x80) != 0) return;
+  auto& sender = reused<Sender>(features);
+  encapsulate(sender, packets, false);
+  const Side& side = sender.side;
+  if (side.virtio()) return;
   size_t next = 0;
   for (const Bytes& packet : packets) {
     const bool has_route = packet.size() >= 20 && (load_be32(&packet[16]) >> 8 == 0x0af402 ||

@@ -26,6 +26,7 @@ struct Side {
     return features.has(Feature::tso) || features.has(Feature::uso);
   }
   [[nodiscard]] size_t batch() const { return features.has(Feature::batch) ? kBatch : 1; }
+  [[nodiscard]] TunQueue tun() { return {ScriptedKernel::kTun, virtio(), kernel}; }
   [[nodiscard]] UdpSocket udp() { return {ScriptedKernel::kUdp, features, kernel}; }
 
   ActiveFeatures features;
@@ -36,6 +37,19 @@ struct Side {
                         {ip(10, 244, 3, 0), 24, {htonl(ip(192, 168, 77, 3)), htons(8285)}}}),
                     1};
 };
+
+/// A pipeline with its side. It costs a megabyte to make, so it is used again for as long as the
+/// kernel is calm: then a turn leaves it as it was.
+template <typename Pipeline>
+Pipeline& reused(FeatureSet features) {
+  static std::map<uint8_t, std::unique_ptr<Pipeline>> all;
+  auto& pipeline = all[features.bits()];
+  if (pipeline == nullptr) pipeline = std::make_unique<Pipeline>(features);
+  pipeline->side.kernel.udp_out.clear();
+  pipeline->side.kernel.tun_out.clear();
+  pipeline->side.kernel.icmp_out.clear();
+  return *pipeline;
+}
 
 /// Errnos for calls, from the input: each is used up once, then all calls pass.
 class Faults {

@@ -1,5 +1,6 @@
 /** Hosts with daemons for the tests: made by the first test that needs them, gone after the last. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -133,3 +134,9 @@ export function unaccounted(counters: ReadonlyMap<string, number>, direction: 'e
 }
 
 const INFO = /_(?:bytes|calls|blocked|read_errors|receive_errors|icmp_\w+)$/;
+
+/** Why the socket's buffers cannot go beyond the system's limits here, or false where they can. */
+export function noLargeBuffers(): string | false {
+  const initial = /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'));
+  return initial ? false : 'large socket buffers need CAP_NET_ADMIN in the initial user namespace';
+}

@@ -5,7 +5,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Daemon } from '../../bench/daemon.js';
-import { TestNetwork, undisturbed } from '../lib/network.js';
+import { noLargeBuffers, TestNetwork, undisturbed } from '../lib/network.js';
 import { streamBothWays } from '../lib/traffic.js';
 
 const GIB = 1 << 30;
@@ -85,9 +85,3 @@ test('peers that are dead do not hold up the living', { skip: noLargeBuffers() }
     await a.host.exec('sh', '-c', `${pings.join(' & ')} & wait`);
   });
 });
-
-/** Why the socket's buffers cannot go beyond the system's limits here, or false where they can. */
-function noLargeBuffers(): string | false {
-  const initial = /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'));
-  return initial ? false : 'large socket buffers need CAP_NET_ADMIN in the initial user namespace';
-}
