@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -157,7 +157,9 @@ test('a config whose delegate is missing says where it was looked for, and DEL i
 
 describe('an error names the reason that flanneld gives', () => {
   async function whileFlanneldSays(answer: string, action: () => Promise<void>): Promise<void> {
-    const server = createServer((client) => client.end(answer)).listen(join(folder, 'subnet.status.sock'));
+    const server = createServer((request, response) => {
+      response.end(request.url === '/?peers=none' ? answer : '{}');
+    }).listen(join(folder, 'subnet.status.sock'));
     await once(server, 'listening');
     try {
       await action();
