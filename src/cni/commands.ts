@@ -6,6 +6,7 @@ import { canonicalJson, delegateConf, delegateType } from './delegate-conf.js';
 import { askFlanneld, inWords } from './flanneld.js';
 import { findPlugin, invoke, supportsVersion } from './invoke.js';
 import type { Dictionary, NetConf } from './net-conf.js';
+import { addressesOf, withGateways } from './previous-result.js';
 import type { Request } from './request.js';
 import { UNREADABLE, loadState, removeState, saveState } from './state.js';
 import { NoSubnetEnv, loadSubnetEnv } from './subnet-env.js';
@@ -19,12 +20,12 @@ export async function add(request: Request, conf: NetConf): Promise<string> {
   return invoke(delegateType(conf), config, request.env);
 }
 
-export function del({ containerId, env }: Request, conf: NetConf): string {
-  const state = loadState(conf.dataDir, containerId);
+export function del({ containerId, env }: Request, { dataDir, prevResult }: NetConf): string {
+  const state = loadState(dataDir, containerId);
   if (state === undefined) return '';
   if (state === UNREADABLE) process.stderr.write(`failed to parse netconf of ${containerId}; dropped\n`);
-  else invoke(state.type, withPrevious(state, conf), env);
-  removeState(conf.dataDir, containerId);
+  else invoke(state.type, canonicalJson(prevResult === null ? state : { ...state, prevResult }), env);
+  removeState(dataDir, containerId);
   return '';
 }
 
@@ -41,8 +42,10 @@ export function check({ containerId, env }: Request, conf: NetConf): string {
       `${conf.dataDir}/${containerId}, kept since ADD, ${problem}; add the container again`,
     );
   }
-  checkAddresses(conf);
-  invoke(state.type, withPrevious(state, conf), env);
+  const { prevResult } = conf;
+  if (prevResult === null) throw new CniError(CODE.INVALID_CONFIG, 'Required prevResult missing');
+  checkAddresses(prevResult, conf.subnetFile);
+  invoke(state.type, canonicalJson({ ...state, prevResult: withGateways(prevResult) }), env);
   return '';
 }
 
@@ -87,11 +90,7 @@ async function assemble(request: Request, conf: NetConf): Promise<string> {
   }
 }
 
-function withPrevious(state: Dictionary, { prevResult }: NetConf): string {
-  return canonicalJson(prevResult === null ? state : { ...state, prevResult });
-}
-
-function checkAddresses({ subnetFile, prevResult }: NetConf): void {
+function checkAddresses(prevResult: Dictionary, subnetFile: string): void {
   let subnets: readonly string[];
   try {
     ({ subnets } = loadSubnetEnv(subnetFile));
@@ -107,13 +106,4 @@ function checkAddresses({ subnetFile, prevResult }: NetConf): void {
       'create the container anew',
     );
   }
-}
-
-function addressesOf(result: Dictionary | null): string[] {
-  const ips: unknown[] = Array.isArray(result?.ips) ? result.ips : [];
-  return ips.flatMap((ip) =>
-    typeof ip === 'object' && ip !== null && 'address' in ip && typeof ip.address === 'string'
-      ? [ip.address]
-      : [],
-  );
 }

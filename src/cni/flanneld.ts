@@ -1,5 +1,4 @@
 /** What the flanneld of this host says about itself, so that an error can name the real cause. */
-import { connect } from 'node:net';
 import { extname } from 'node:path';
 import { codeOf } from '../errors.js';
 
@@ -12,7 +11,9 @@ export type Flanneld =
 
 /** A container waits for the answer. */
 const ANSWER_MS = 1000;
-const MAX_ANSWER = 4 << 20;
+/** All but the peers, of which there may be thousands. */
+const REQUEST = '/?peers=none';
+const MAX_ANSWER = 1 << 20;
 
 /** Where the flanneld that writes this subnet file tells its status. */
 export function statusSocketPath(subnetFile: string): string {
@@ -41,18 +42,22 @@ function understand(text: string): Flanneld {
   return { state: 'waiting', reason: typeof status.reason === 'string' ? status.reason : 'not ready yet' };
 }
 
-function answerOf(path: string): Promise<string> {
+async function answerOf(socketPath: string): Promise<string> {
+  // Only where it is needed: no pod that can be added waits for this module.
+  const { get } = await import('node:http');
   return new Promise((resolve, reject) => {
-    const socket = connect(path).setEncoding('utf8');
-    let answer = '';
-    socket.setTimeout(ANSWER_MS, () => socket.destroy(new Error('no answer')));
-    socket.on('data', (text: string) => {
-      answer += text;
-      if (answer.length > MAX_ANSWER) socket.destroy(new Error('endless answer'));
+    const signal = AbortSignal.timeout(ANSWER_MS);
+    const request = get({ socketPath, path: REQUEST, agent: false, signal }, (response) => {
+      let answer = '';
+      response.setEncoding('utf8').on('data', (text: string) => {
+        answer += text;
+        if (answer.length > MAX_ANSWER) request.destroy(new Error('endless answer'));
+      });
+      response.once('error', reject);
+      response.once('end', () => {
+        resolve(answer);
+      });
     });
-    socket.once('error', reject);
-    socket.once('end', () => {
-      resolve(answer);
-    });
+    request.once('error', reject);
   });
 }
