@@ -305,20 +305,9 @@ describe('environment', () => {
 
 describe('features of later releases', () => {
   const refused = [
-    ...[
-      'iface-regex=e',
-      'iface-can-reach=1.1.1.1',
-      'kube-subnet-mgr',
-      'kube-subnet-mgr=true',
-      'kube-api-url=x',
-    ],
-    ...['kubeconfig-file=x', 'public-ipv6=::1', 'ip-masq', 'ip-blackhole-route=1', 'healthz-port=8285'],
-    ...[
-      'kube-annotation-prefix=x',
-      'net-config-path=x',
-      'set-node-network-unavailable=false',
-      'healthz-ip=::1',
-    ],
+    ...['iface-regex=e', 'iface-can-reach=1.1.1.1'],
+    ...['public-ipv6=::1', 'ip-masq', 'ip-blackhole-route=1', 'healthz-port=8285'],
+    ...['healthz-ip=::1'],
     ...[
       'iptables-resync=6',
       'ip-masq-fully-random-disable',
