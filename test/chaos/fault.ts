@@ -2,8 +2,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Dice } from '../lib/dice.js';
 import type { World } from './world.js';
 
-/** One thing that goes wrong, as often as it is chosen. */
-export interface Fault {
+/**
+ * One thing that goes wrong, as often as it is chosen.
+ * @template W what it happens to
+ */
+export interface Fault<W = World> {
   readonly name: string;
   /**
    * The entries of hosts that exchange traffic may vanish from the store for a while, and with them the peers'
@@ -11,14 +14,14 @@ export interface Fault {
    */
   readonly takesLeases?: true;
   /** Why it cannot be brought about here; undefined where it can. */
-  readonly missing?: (world: World) => string | undefined;
+  readonly missing?: (world: W) => string | undefined;
   /** Brings it about, lets it last and mends it. All that it chooses comes from the dice. */
-  run(act: Act): Promise<void>;
+  run(act: Act<W>): Promise<void>;
 }
 
 /** What a fault has to work with. */
-export interface Act {
-  readonly world: World;
+export interface Act<W = World> {
+  readonly world: W;
   readonly dice: Dice;
   /** Says what is about to happen, before it does. */
   readonly say: (text: string) => void;

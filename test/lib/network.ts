@@ -36,6 +36,11 @@ export class TestNetwork {
     return join(this.folder, 'store');
   }
 
+  /** The daemons that were started and not yet stopped by stopAll(). */
+  get running(): readonly Daemon[] {
+    return [...this.daemons];
+  }
+
   host(number: number): Host {
     const host = this.topology.hosts[number - 1];
     if (host === undefined) throw new Error(`there is no host ${number}`);
@@ -50,7 +55,8 @@ export class TestNetwork {
   /** The same behind a command that runs the one given behind it, such as setpriv. */
   startBehind(wrapper: readonly string[], number: number, ...flags: readonly string[]): Daemon {
     const host = this.host(number);
-    const store = flags.some((flag) => flag.startsWith('--etcd-')) ? [] : [`--subnet-dir=${this.store}`];
+    const names = flags.some((flag) => /^--(?:etcd-|kube-subnet-mgr)/.test(flag));
+    const store = names ? [] : [`--subnet-dir=${this.store}`];
     const daemon = Daemon.start(host, join(this.folder, `${host.name}.env`), [...store, ...flags], wrapper);
     this.daemons.push(daemon);
     return daemon;

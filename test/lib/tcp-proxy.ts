@@ -74,7 +74,7 @@ export class TcpProxy {
   async open(): Promise<void> {
     for (const way of WAYS) Object.assign(this.conditions[way], fairWeather());
     this.fatalText = null;
-    for (const connection of this.connections) connection.weatherChanged();
+    for (const connection of this.connections) connection.clearUp();
     if (this.server !== null) return;
     this.server = createServer((socket) => {
       this.accept(socket);
@@ -184,8 +184,8 @@ class Connection {
     this.pipes[way].dead = true;
   }
 
-  weatherChanged(): void {
-    for (const way of WAYS) this.pipes[way].pump();
+  clearUp(): void {
+    for (const way of WAYS) this.pipes[way].clearUp();
   }
 }
 
@@ -194,7 +194,7 @@ class Pipe {
   /** It has lost bytes, and loses what else comes. */
   dead: boolean;
   /** Null is the end. */
-  private readonly queue: { readonly chunk: Buffer | null; readonly due: number }[] = [];
+  private readonly queue: { readonly chunk: Buffer | null; due: number }[] = [];
   private waiting = 0;
   /** When the bytes so far have gone through at the allowed pace. */
   private paced = 0;
@@ -220,6 +220,13 @@ class Pipe {
       clearTimeout(this.timer);
       this.queue.length = 0;
     });
+  }
+
+  /** What has waited goes on at once: a link that is fast again does not remember how slow it was. */
+  clearUp(): void {
+    this.paced = 0;
+    for (const part of this.queue) part.due = 0;
+    this.pump();
   }
 
   /** Passes on what is due. */

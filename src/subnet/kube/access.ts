@@ -33,7 +33,7 @@ export interface ClusterAccess {
   readonly server: URL;
   readonly identity: Identity;
   /** Read anew for each connection. @throws FlannelError for a file that cannot be read. */
-  tls(): Promise<TlsMaterial>;
+  readonly tls: () => Promise<TlsMaterial>;
 }
 
 /** PEM, or whatever else it is: at hand, or in a file that may be replaced. Null is none. */

@@ -67,7 +67,7 @@ export class KubeClient {
   }
 
   /**
-   * The events of a watch, as they arrive together, until the server ends it.
+   * The events of a watch, as they arrive together, until the server ends it; none at first, when it has begun.
    * @param timeoutSeconds after which the server is to end it
    * @throws KubeError
    */
@@ -81,6 +81,7 @@ export class KubeClient {
       timeoutSeconds * 1000 + this.timings.graceMs,
     );
     try {
+      yield [];
       for await (const chunk of body as AsyncIterable<Buffer>) {
         const events = lines.push(chunk).map((line) => fieldsOf(JSON.parse(line)));
         if (events.length > 0) yield events;

@@ -36,7 +36,7 @@ export function inClusterAccess(
   return {
     server: parseServer(`https://${address}:${port}`, 'KUBERNETES_SERVICE_HOST with KUBERNETES_SERVICE_PORT'),
     identity: new FixedIdentity({ file: token }, null, null),
-    async tls() {
+    tls: async () => {
       const ca = await readSource({ file: caFile }, 'the certificate authority of the cluster');
       return { ca, certificate: null, serverName: null, insecure: false };
     },

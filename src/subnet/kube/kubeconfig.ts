@@ -40,14 +40,12 @@ export function kubeconfigAccess(file: string, url: string): ClusterAccess {
   return {
     server: parseServer(server, url === '' ? `the server in ${file}` : '--kube-api-url'),
     identity,
-    async tls() {
-      return {
-        ca: await readSource(ca, 'the certificate authority of the kubeconfig'),
-        certificate: await identity.certificate(),
-        serverName,
-        insecure,
-      };
-    },
+    tls: async () => ({
+      ca: await readSource(ca, 'the certificate authority of the kubeconfig'),
+      certificate: await identity.certificate(),
+      serverName,
+      insecure,
+    }),
   };
 }
 

@@ -35,16 +35,19 @@ export class NodeTable {
 
   put(entry: NodeEntry): LeaseEvent[] {
     const lease = this.checked(entry, this.problems);
-    if (lease === null) return this.delete(entry.name, entry.problem !== null);
+    if (lease === null) return this.forget(entry.name);
     const before = this.leases.get(entry.name);
     this.leases.set(entry.name, lease);
     const moved = before !== undefined && formatSubnetKey(before.subnet) !== formatSubnetKey(lease.subnet);
     return [...(moved ? this.freed(before) : []), { type: 'put', lease }];
   }
 
-  /** @param keepsProblem the node is still there, and is none that has been complained about */
-  delete(name: string, keepsProblem = false): LeaseEvent[] {
-    if (!keepsProblem) this.problems.delete(name);
+  delete(name: string): LeaseEvent[] {
+    this.problems.delete(name);
+    return this.forget(name);
+  }
+
+  private forget(name: string): LeaseEvent[] {
     const before = this.leases.get(name);
     this.leases.delete(name);
     return before === undefined ? [] : this.freed(before);

@@ -30,6 +30,8 @@ export class NodeWatch<T> {
   private readonly backoff: Backoff;
   /** Up to which version of the store events have been delivered; null: a snapshot is due. */
   private position: string | null = null;
+  /** Status of the last answer, if it was one that asking again does not change. */
+  private refusal: number | null = null;
   /** For how long the server wants to be left alone. */
   private restMs = 0;
 
@@ -56,10 +58,19 @@ export class NodeWatch<T> {
         if (signal.aborted) return;
         if (!(error instanceof KubeError)) throw error;
         if (error.isGone) this.begunAnew('the API server does not know any more what happened meanwhile');
-        else this.monitor.lost(error);
+        else this.lost(error);
         this.restMs = error.retryAfterMs ?? 0;
       }
     } while (await this.rest(signal));
+  }
+
+  /** An outage may go on for another reason than it began with; one that an operator has to mend is told. */
+  private lost(error: KubeError): void {
+    this.monitor.lost(error);
+    const { status } = error;
+    const isRefusal = status !== null && status >= 400 && status < 500 && status !== 429;
+    if (isRefusal && status !== this.refusal) log.error(error.message);
+    this.refusal = isRefusal ? status : null;
   }
 
   private async rest(signal: AbortSignal): Promise<boolean> {
@@ -109,6 +120,7 @@ export class NodeWatch<T> {
     const begun = performance.now();
     for await (const batch of this.client.watch(`${NODES}?${query}`, this.watchSeconds(), signal)) {
       this.monitor.answered();
+      this.refusal = null;
       const events: NodeEvent<T>[] = [];
       let version: string | null = null;
       for (const event of batch) {
@@ -124,7 +136,6 @@ export class NodeWatch<T> {
       }
       if (version !== null) this.reached(version);
     }
-    this.monitor.answered();
     if (performance.now() - begun > GOOD_MS) this.backoff.reset();
   }
 

@@ -159,6 +159,8 @@ export class Transport {
     const { host } = this.access.server;
     const headers = { ...request.headers, host, connection: 'close' };
     const outgoing = requestHttp1({ createConnection: () => socket, method, path, headers });
+    // Whoever reads the answer hears of it there.
+    outgoing.on('error', () => undefined);
     endWith(socket, signal);
     outgoing.end(body ?? undefined);
     const [answer] = (await this.begun(outgoing, socket)) as [

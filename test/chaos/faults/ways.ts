@@ -1,4 +1,4 @@
-/** The ways between daemons and etcd break; etcd itself is well. */
+/** The ways between daemons and their store break; the store itself is well. */
 import type { Dice } from '../../lib/dice.js';
 import type { TcpProxy, Way } from '../../lib/tcp-proxy.js';
 import { duration, last, named } from '../fault.js';
@@ -6,15 +6,20 @@ import type { Act, Fault } from '../fault.js';
 
 const DIRECTIONS: readonly (readonly Way[])[] = [['up'], ['down'], ['up', 'down']];
 
-/** A fault of the ways to some of the members, from one to all. `begin` also says what it is in words. */
-function onTheWay(name: string, plan: (dice: Dice) => Weather): Fault {
+/** What has ways: to each member of a cluster, or from each host. */
+export interface Roads {
+  readonly proxies: readonly TcpProxy[];
+}
+
+/** A fault of some of the ways, from one to all. `begin` also says what it is in words. */
+function onTheWay(name: string, plan: (dice: Dice) => Weather): Fault<Roads> {
   return {
     name,
-    async run({ world, dice, say }: Act) {
+    async run({ world, dice, say }: Act<Roads>) {
       const proxies = dice.some(world.proxies);
       const ms = duration(dice);
       const { text, begin } = plan(dice);
-      say(`the way to ${named('member', proxies, world.proxies)} ${text}, for ${ms} ms`);
+      say(`way ${named('number', proxies, world.proxies)} ${text}, for ${ms} ms`);
       for (const proxy of proxies) await begin(proxy);
       await last(ms);
       await Promise.all(proxies.map((proxy) => proxy.open()));
@@ -27,7 +32,7 @@ interface Weather {
   readonly begin: (proxy: TcpProxy) => void | Promise<void>;
 }
 
-export const WAY_FAULTS: readonly Fault[] = [
+export const WAY_FAULTS: readonly Fault<Roads>[] = [
   onTheWay('refused', () => ({
     text: 'resets and refuses connections',
     begin: (proxy) => proxy.cut(),

@@ -1,0 +1,241 @@
+/**
+ * A cluster for the tests: the API server in the lab, hosts that are its nodes, each with a way of its own to it and
+ * with the service account of the manifest.
+ */
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Daemon } from '../../bench/daemon.js';
+import { GATEWAY } from '../../bench/topology.js';
+import { eventually } from '../lib/eventually.js';
+import { KubeApiServer } from '../lib/kube-apiserver.js';
+import type { KubeObject } from '../lib/kube-apiserver.js';
+import { CONFIG, TestNetwork } from '../lib/network.js';
+import type { NetConf } from '../lib/network.js';
+import { PeerTable } from '../lib/peer-table.js';
+import { TcpProxy } from '../lib/tcp-proxy.js';
+
+export const NODES = '/api/v1/nodes';
+export const PREFIX = 'flannel.alpha.coreos.com/';
+const NAMESPACE = 'kube-flannel';
+const ACCOUNT = `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/flannel`;
+const SECRETS = `/api/v1/namespaces/${NAMESPACE}/secrets`;
+const RBAC = '/apis/rbac.authorization.k8s.io/v1';
+export const BINDING = `${RBAC}/clusterrolebindings/flannel`;
+/** Fault to healthy. */
+export const HEALED_MS = 10_000;
+
+/** What flanneld may do, exactly. */
+const ROLE = {
+  metadata: { name: 'flannel' },
+  rules: [
+    { apiGroups: [''], resources: ['pods'], verbs: ['get'] },
+    { apiGroups: [''], resources: ['nodes'], verbs: ['get', 'list', 'watch'] },
+    { apiGroups: [''], resources: ['nodes/status'], verbs: ['patch'] },
+  ],
+};
+
+const ROLE_BINDING = {
+  metadata: { name: 'flannel' },
+  roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'flannel' },
+  subjects: [{ kind: 'ServiceAccount', name: 'flannel', namespace: NAMESPACE }],
+};
+
+export class Cluster {
+  private tokens = 0;
+
+  private constructor(
+    readonly network: TestNetwork,
+    readonly server: KubeApiServer,
+    /** The way of each host to the API server. */
+    readonly proxies: readonly TcpProxy[],
+  ) {}
+
+  /** @param hosts each is a node, `host1` with the pod CIDR 10.244.1.0/24 and so on */
+  static async create(hosts: number, config: NetConf = CONFIG): Promise<Cluster> {
+    const network = await TestNetwork.create(hosts);
+    const server = await KubeApiServer.start(GATEWAY);
+    const proxies: TcpProxy[] = [];
+    for (let i = 0; i < hosts; i++) proxies.push(await TcpProxy.to(server.port, GATEWAY, GATEWAY));
+    const cluster = new Cluster(network, server, proxies);
+    try {
+      await writeFile(cluster.netConf, JSON.stringify(config));
+      await cluster.furnish();
+      for (const [i, { name }] of network.topology.hosts.entries()) {
+        await cluster.addNode(name, `10.244.${i + 1}.0/24`);
+      }
+      return cluster;
+    } catch (error) {
+      await cluster.close();
+      throw error;
+    }
+  }
+
+  get netConf(): string {
+    return join(this.network.folder, 'net-conf.json');
+  }
+
+  get tokenFile(): string {
+    return join(this.network.folder, 'token');
+  }
+
+  /** The file that leads host `number` to the API server, as the service account. */
+  async kubeconfig(number: number): Promise<string> {
+    const proxy = this.proxies[number - 1];
+    assert.ok(proxy);
+    const file = join(this.network.folder, `kubeconfig-${number}`);
+    const config = {
+      'current-context': 'test',
+      contexts: [{ name: 'test', context: { cluster: 'test', user: 'flannel' } }],
+      clusters: [
+        {
+          name: 'test',
+          cluster: {
+            server: `https://${proxy.address}:${proxy.port}`,
+            'certificate-authority-data': Buffer.from(this.server.ca).toString('base64'),
+          },
+        },
+      ],
+      users: [{ name: 'flannel', user: { tokenFile: 'token' } }],
+    };
+    await writeFile(file, JSON.stringify(config)); // JSON is YAML
+    return file;
+  }
+
+  /** Starts the daemon of host `number`. */
+  async start(number: number, ...flags: readonly string[]): Promise<Daemon> {
+    return this.startWith({ NODE_NAME: `host${number}` }, number, ...flags);
+  }
+
+  async startWith(
+    env: Readonly<Record<string, string>>,
+    number: number,
+    ...flags: readonly string[]
+  ): Promise<Daemon> {
+    const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+    return this.network.startBehind(
+      ['env', ...variables],
+      number,
+      '--kube-subnet-mgr',
+      `--kubeconfig-file=${await this.kubeconfig(number)}`,
+      `--net-config-path=${this.netConf}`,
+      ...flags,
+    );
+  }
+
+  /** One daemon a host; each knows all others. */
+  async startAll(...flags: readonly string[]): Promise<Daemon[]> {
+    const daemons: Daemon[] = [];
+    for (let i = 1; i <= this.network.topology.hosts.length; i++) daemons.push(await this.start(i, ...flags));
+    await this.settled(daemons);
+    return daemons;
+  }
+
+  /** Resolves once the table of each daemon is what the nodes say. @throws Error with the difference. */
+  async settled(daemons: readonly Daemon[], ms = 3 * HEALED_MS): Promise<void> {
+    const tables = daemons.map((daemon) => new PeerTable(daemon));
+    await eventually(async () => {
+      const nodes = await this.server.nodes();
+      for (const [i, table] of tables.entries()) {
+        const name = daemons[i]?.host.name ?? '';
+        assert.match(daemons[i]?.log ?? '', /flannel is ready/, `${name} is not ready`);
+        assert.deepEqual(table.rows(), rowsFor(name, nodes), `the table of ${name}`);
+      }
+    }, ms);
+  }
+
+  /** A node whose flanneld runs, if at all, elsewhere. */
+  async addPeer(name: string, podCidr: string, publicIp: string): Promise<void> {
+    await this.addNode(name, podCidr, {
+      [`${PREFIX}kube-subnet-manager`]: 'true',
+      [`${PREFIX}backend-type`]: '',
+      [`${PREFIX}backend-data`]: 'null',
+      [`${PREFIX}public-ip`]: publicIp,
+    });
+  }
+
+  async addNode(
+    name: string,
+    podCidr: string | null,
+    annotations: Readonly<Record<string, string>> = {},
+  ): Promise<void> {
+    const spec = podCidr === null ? {} : { podCIDR: podCidr, podCIDRs: [podCidr] };
+    await this.server.create(NODES, { metadata: { name, annotations }, spec });
+  }
+
+  async annotations(name: string): Promise<Readonly<Record<string, string>>> {
+    return (await this.server.get(`${NODES}/${name}`)).metadata.annotations ?? {};
+  }
+
+  /** Changes annotations; null takes one away. */
+  async annotate(name: string, annotations: Readonly<Record<string, string | null>>): Promise<void> {
+    await this.server.patch(`${NODES}/${name}`, { metadata: { annotations } });
+  }
+
+  /** The condition of a node that says whether its network can be used. */
+  async networkUnavailable(name: string): Promise<Readonly<Record<string, string>> | undefined> {
+    const { status } = (await this.server.get(`${NODES}/${name}`)) as KubeObject & {
+      readonly status: { readonly conditions?: readonly Readonly<Record<string, string>>[] };
+    };
+    return status.conditions?.find(({ type }) => type === 'NetworkUnavailable');
+  }
+
+  async setNetworkUnavailable(name: string, status: string): Promise<void> {
+    const condition = { type: 'NetworkUnavailable', status, reason: 'NoRoute', message: 'by a test' };
+    await this.server.patch(`${NODES}/${name}/status`, { status: { conditions: [condition] } });
+  }
+
+  /** Makes the token that the daemons use useless; there is a new one only after newToken(). */
+  async revokeToken(): Promise<void> {
+    await this.server.delete(`${SECRETS}/token-${this.tokens}`);
+  }
+
+  /** A token that is good until its secret is deleted. */
+  async newToken(): Promise<void> {
+    const name = `token-${++this.tokens}`;
+    const secret = await this.server.create(SECRETS, { metadata: { name } });
+    const boundObjectRef = { kind: 'Secret', apiVersion: 'v1', name, uid: secret.metadata.uid };
+    const { status } = (await this.server.create(`${ACCOUNT}/token`, {
+      spec: { boundObjectRef },
+    })) as unknown as {
+      status: { token: string };
+    };
+    await writeFile(this.tokenFile, status.token);
+  }
+
+  /** Takes all permissions away, or gives them back. */
+  async permit(allowed: boolean): Promise<void> {
+    if (allowed) await this.server.create(`${RBAC}/clusterrolebindings`, ROLE_BINDING);
+    else await this.server.delete(BINDING);
+  }
+
+  async close(): Promise<void> {
+    await this.network.stopAll();
+    for (const proxy of this.proxies) await proxy.close();
+    await this.server.close();
+    await this.network.close();
+  }
+
+  private async furnish(): Promise<void> {
+    const { server } = this;
+    await server.create('/api/v1/namespaces', { metadata: { name: NAMESPACE } });
+    await server.create(`/api/v1/namespaces/${NAMESPACE}/serviceaccounts`, { metadata: { name: 'flannel' } });
+    await server.create(`${RBAC}/clusterroles`, ROLE);
+    await this.permit(true);
+    await this.newToken();
+  }
+}
+
+/** The rows that the table of a node should have. */
+function rowsFor(own: string, nodes: readonly KubeObject[]): string[] {
+  return nodes
+    .filter(({ metadata }) => metadata.name !== own)
+    .flatMap((node) => {
+      const annotations = node.metadata.annotations ?? {};
+      const { podCIDR = '' } = node.spec as { readonly podCIDR?: string };
+      const publicIp = annotations[`${PREFIX}public-ip`];
+      if (annotations[`${PREFIX}kube-subnet-manager`] !== 'true' || publicIp === undefined) return [];
+      return podCIDR === '' ? [] : [`${podCIDR} via ${publicIp}`];
+    })
+    .sort();
+}
