@@ -29,9 +29,10 @@ export interface Observed {
   /** Null, and then why. */
   readonly external: ExternalInterface | null;
   readonly externalProblem: string | null;
-  /** What flanneld would announce; null where it would not get that far, and then why. */
+  /** What flanneld would announce; null where it would not get that far. */
   readonly attrs: LeaseAttrs | null;
-  readonly attrsProblem: string | null;
+  /** What is wrong with the Backend of the config, or with flags about it. */
+  readonly settingsProblem: string | null;
   /** The UDP port of this host. */
   readonly port: number;
   /** The subnet that the subnet file names. */
@@ -74,7 +75,7 @@ export async function observe(options: Options): Promise<Observed> {
     external: external.value,
     externalProblem: external.problem,
     attrs: attrs.value,
-    attrsProblem: settings.problem ?? attrs.problem,
+    settingsProblem: settings.problem,
     port: settings.value?.port ?? (options.udpPort || DEFAULT_PORT),
     ownSubnet: readPreviousSubnet(options.subnetFile),
     owner: findDaemon(options, host),

@@ -72,8 +72,10 @@ export function checkMtu(observed: Observed): Finding[] {
 /** What the kernel knows of the ways to other hosts without asking them. */
 export function checkPaths(observed: Observed): Finding[] {
   const id = 'path';
-  const { external, store } = observed;
-  if (external === null || store.leases === null) return [skipped(id, 'interface or peers are not known')];
+  const { external, store, host } = observed;
+  const isDown = host.links.some(({ index, running }) => index === external?.linkIndex && !running);
+  if (external === null || store.leases === null || isDown)
+    return [skipped(id, 'the interface is not there or down, or the peers are not known')];
   const peers = peersOf(observed);
   const findings = peers.flatMap(({ attrs }) => checkPath(id, attrs.publicIp, external.name, external.mtu));
   return findings.length > 0 ? findings : [ok(id, `${peers.length} other hosts have a way of the full size`)];

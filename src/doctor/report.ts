@@ -22,7 +22,7 @@ export function formatText(findings: readonly Finding[]): string {
 }
 
 function block({ id, status, found, why, remedy }: Finding): string {
-  const head = `${status === 'ok' ? '' : status.toUpperCase()}`.padEnd(9) + id.padEnd(INDENT - 9);
+  const head = (status === 'ok' ? '' : status.toUpperCase()).padEnd(9) + id.padEnd(INDENT - 9);
   const rest = [why && `why:  ${why}`, remedy && `mend: ${remedy}`].filter((text) => text !== null);
   return [head + wrap(found, 0), ...rest.map((text) => ' '.repeat(INDENT) + wrap(text, 6))].join('\n');
 }

@@ -31,7 +31,7 @@ export function checkStore({ store, options }: Observed): Finding[] {
   return [reachable, leases === null ? skipped('config', 'the leases cannot be read') : network];
 }
 
-export function checkSettings({ attrsProblem, store, options }: Observed): Finding[] {
+export function checkSettings({ settingsProblem, store, options }: Observed): Finding[] {
   const type = options.backend === '' ? (store.config?.backendType ?? 'udp') : options.backend.toLowerCase();
   if (type !== 'udp') {
     const why = 'flanneld does not start with a backend that it does not have';
@@ -39,8 +39,15 @@ export function checkSettings({ attrsProblem, store, options }: Observed): Findi
       error('backend', `the backend is "${type}"`, why, 'set Backend.Type to udp, or give --backend=udp'),
     ];
   }
-  if (attrsProblem === null) return [];
-  return [error('backend', attrsProblem, 'flanneld does not start', 'mend what the line above names')];
+  if (settingsProblem === null) return [];
+  return [
+    error(
+      'backend',
+      settingsProblem,
+      'flanneld does not start',
+      'mend the Backend of the network config, or the flag that is named',
+    ),
+  ];
 }
 
 export function checkPublicIp({ store, attrs, ownSubnet, owner, port }: Observed): Finding {

@@ -119,13 +119,13 @@ function run(program: string, args: readonly string[], unseen: string[]): string
       stdio: ['ignore', 'pipe', 'pipe'],
       maxBuffer: MOST_OUTPUT,
       timeout: ANSWER_MS,
-      env: { ...process.env, PATH: `${process.env['PATH'] ?? ''}:${OUR_PATH}` },
+      env: { ...process.env, PATH: `${process.env.PATH ?? ''}:${OUR_PATH}` },
     });
   } catch (cause) {
     if (codeOf(cause) === 'ENOENT') return null; // what has no program has hardly any rules
-    const said =
-      cause instanceof Error && 'stderr' in cause ? String(cause.stderr).trim().split('\n')[0] : '';
-    unseen.push(`${program} cannot be asked (${said || codeOf(cause) || 'it failed'}): run doctor as root`);
+    const stderr = cause instanceof Error && 'stderr' in cause ? String(cause.stderr) : '';
+    const reason = /\S.*/.exec(stderr)?.[0] ?? codeOf(cause) ?? 'it failed';
+    unseen.push(`${program} cannot be asked (${reason}): run doctor as root`);
     return null;
   }
 }
