@@ -7,17 +7,20 @@ import { describeOptions, parseFlags } from './flags.js';
 import type { Options } from './flags.js';
 import { configureLog, log } from './log.js';
 import { redact } from './logging/redact.js';
-import { describeSwitches, findSubcommand } from './subcommands.js';
+import { describeSwitches, describeUsage, findSubcommand } from './subcommands.js';
 import { VERSION } from './version.js';
 
 process.exit(await main());
 
-/** The exit status: 0 after a clean end, 2 for a command line that cannot be used, 1 for everything else. */
+/**
+ * The exit status: 0 after a clean end, 2 for a command line that cannot be used, 1 for everything else; some
+ * subcommands have statuses of their own beside them.
+ */
 async function main(): Promise<number> {
   try {
     const args = process.argv.slice(2);
     const subcommand = findSubcommand(args);
-    const program = basename(process.argv[1] ?? 'flanneld');
+    const program = basename(process.argv[1] ?? 'flanneld') + describeUsage(subcommand);
     const command = parseFlags(subcommand?.args ?? args, process.env, program);
     if (command.kind === 'version') return print(`${VERSION}\n`);
     if (command.kind === 'help') {

@@ -1,5 +1,6 @@
 /** The commands beside the daemon itself. Each takes all its flags, and switches of its own. */
 import { cleanUp } from './cleanup.js';
+import { doctor } from './doctor/command.js';
 import { UsageError } from './errors.js';
 import type { Options } from './flags.js';
 import { showStatus } from './status/command.js';
@@ -18,6 +19,13 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
       cleanUp(options);
       return 0;
     },
+  },
+  doctor: {
+    switches: {
+      json: 'print the findings as a JSON document',
+      peers: 'send ICMP echoes of all sizes over the overlay to every other host',
+    },
+    run: (options, on) => doctor(options, { json: on.has('json'), peers: on.has('peers') }),
   },
   status: {
     switches: {
@@ -54,6 +62,13 @@ function takeSwitch(arg: string, { switches }: Subcommand, on: Set<string>): boo
   if (value === 'true') on.add(name);
   else on.delete(name);
   return true;
+}
+
+/** What stands between the program and the flags, such as ` status [--json] [--watch]`. */
+export function describeUsage(invocation: Invocation | null): string {
+  if (invocation === null) return '';
+  const switches = Object.keys(invocation.command.switches).map((name) => ` [--${name}]`);
+  return ` ${invocation.name}${switches.join('')}`;
 }
 
 /** The lines of the help about the switches. */

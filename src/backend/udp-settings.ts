@@ -33,7 +33,7 @@ export function readUdpSettings(config: NetworkConfig, options: BackendOptions):
     port: options.udpPort === 0 ? networkPort : options.udpPort,
     networkPort,
     dataplane: {
-      features: featuresFor(options),
+      features: wantedFeatures(options),
       required: options.dataplaneTier !== 'auto',
       threads: threadsFor(options),
       queues: queuesFor(options),
@@ -61,7 +61,11 @@ function readPort(backend: string): number {
   return port;
 }
 
-function featuresFor({ dataplaneTier: tier, dataplaneDisable: disabled }: BackendOptions): Feature[] {
+/** What the flags ask of the kernel. */
+export function wantedFeatures({
+  dataplaneTier: tier,
+  dataplaneDisable: disabled,
+}: Pick<BackendOptions, 'dataplaneTier' | 'dataplaneDisable'>): Feature[] {
   const features: readonly Feature[] = TIERS[tier === 'auto' ? 'full' : tier];
   return features.filter((feature) => !(disabled as readonly Feature[]).includes(feature));
 }
