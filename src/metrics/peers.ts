@@ -5,7 +5,7 @@
 import type { PeerTraffic } from '../dataplane.js';
 import { formatIp4 } from '../ip.js';
 import { one } from './exposition.js';
-import type { Family } from './exposition.js';
+import type { Family, Sample } from './exposition.js';
 
 type Figure = 'packetsOut' | 'bytesOut' | 'packetsIn' | 'bytesIn';
 
@@ -18,15 +18,12 @@ const SERIES: readonly (readonly [Figure, string, string])[] = [
 
 /** @param most how many peers get series of their own */
 export function peerFamilies(traffic: readonly PeerTraffic[], most: number): Family[] {
-  const told = busiest(traffic, most).map((peer) => ({
-    peer,
-    labels: { peer: `${formatIp4(peer.address)}:${peer.port}` },
-  }));
+  const told = busiest(traffic, most);
   const families = SERIES.map(([figure, name, help]): Family => ({
     name,
     type: 'counter',
     help,
-    samples: told.map(({ peer, labels }) => ({ labels, value: peer[figure] })),
+    samples: samplesOf(told, figure),
   }));
   return [
     ...families,
@@ -37,6 +34,13 @@ export function peerFamilies(traffic: readonly PeerTraffic[], most: number): Fam
       samples: one(traffic.length - told.length),
     },
   ];
+}
+
+/** One by one, so that others get their turn between them. */
+function* samplesOf(peers: readonly PeerTraffic[], figure: Figure): Generator<Sample> {
+  for (const peer of peers) {
+    yield { labels: { peer: `${formatIp4(peer.address)}:${peer.port}` }, value: peer[figure] };
+  }
 }
 
 /** Those with the most bytes, in the order of `traffic`. */
