@@ -26,6 +26,7 @@
     "test_source_files": [
       "test/allocation_test.cc",
       "test/checksum_test.cc",
+      "test/cycles_test.cc",
       "test/dataplane_test.cc",
       "test/decap_test.cc",
       "test/encap_test.cc",

@@ -59,7 +59,7 @@ function arm64() {
       [
         path.join(root, folder, 'native_test'),
         '--gtest_brief=1',
-        '--gtest_filter=-SuccessionTest.*:OffloadTest.*Same*:Allocation*',
+        '--gtest_filter=-SuccessionTest.*:Cycles.*:OffloadTest.*Same*:Allocation*',
       ],
     ],
   );

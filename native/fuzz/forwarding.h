@@ -18,7 +18,17 @@ inline constexpr size_t kBatch = 4;
 inline constexpr FeatureSet kFull{Feature::batch, Feature::gso, Feature::gro, Feature::tso,
                                   Feature::uso};
 
-/// A kernel, a table and counters for one direction.
+/// Of all sides: one is at work at a time.
+inline Snapshot<Fib>& table() {
+  static Snapshot<Fib> snapshot(
+      Fib::build(
+          std::vector<Route>{{ip(10, 244, 2, 0), 24, {htonl(ip(192, 168, 77, 2)), htons(8285)}},
+                             {ip(10, 244, 3, 0), 24, {htonl(ip(192, 168, 77, 3)), htons(8285)}}}),
+      1);
+  return snapshot;
+}
+
+/// A kernel and counters for one direction.
 struct Side {
   explicit Side(FeatureSet set) : features(set) {}
 
@@ -32,10 +42,7 @@ struct Side {
   ActiveFeatures features;
   ScriptedKernel kernel;
   Counters counters;
-  Snapshot<Fib> fib{Fib::build(std::vector<Route>{
-                        {ip(10, 244, 2, 0), 24, {htonl(ip(192, 168, 77, 2)), htons(8285)}},
-                        {ip(10, 244, 3, 0), 24, {htonl(ip(192, 168, 77, 3)), htons(8285)}}}),
-                    1};
+  Snapshot<Fib>& fib = table();
 };
 
 /// A pipeline with its side. It costs a megabyte to make, so it is used again for as long as the

@@ -185,6 +185,28 @@ TEST_P(DataplaneTest, CountsTheTrafficOfAPeerFromItsFirstRouteToItsLast) {
   EXPECT_EQ(a_.dataplane().peers()[0].out.packets, 0U);
 }
 
+TEST_P(DataplaneTest, ChangesSingleRoutesUnderTraffic) {
+  const Bytes packet = make_packet({.destination = ip(10, 244, 2, 2)});
+  const Route there = b_.route_to(ip(10, 244, 2, 0), 24);
+  const Route gone{there.network, there.length, {0, 0}};
+  std::vector<Route> others;
+  for (uint8_t i = 0; i < 200; i++) others.push_back(b_.route_to(ip(10, 245, i, 0), 25));
+  constexpr int kRounds = 300;
+  for (int i = 0; i < kRounds; i++) {
+    // A neighbour each time, too, so that chunks come and go beside the one that is looked at.
+    const std::array<Route, 2> changes{i % 2 == 0 ? gone : there,
+                                       others[static_cast<size_t>(i) % others.size()]};
+    a_.dataplane().change_routes(changes);
+    if (i % 50 == 49) a_.dataplane().set_routes({&there, 1});
+    a_.inject(packet);
+  }
+  uint64_t in = 0;
+  while (in < kRounds) in = a_.count(Counter::encap_packets_in);
+  while (a_.count(Counter::encap_no_route) + a_.count(Counter::encap_packets_out) < kRounds) {
+  }
+  EXPECT_EQ(a_.count(Counter::encap_no_route) + a_.count(Counter::encap_packets_out), kRounds);
+}
+
 TEST_P(DataplaneTest, ParkedItLeavesPacketsWhereTheyAre) {
   constexpr int kRounds = 20;
   constexpr int kPackets = 10;

@@ -39,7 +39,6 @@ async function main(): Promise<void> {
       seed: seed ?? 0,
     });
     const seconds = (Date.now() - started) / 1000;
-    await endUnharmed(target, neighbour, figures);
     const { outside, inside, good, overflowed, deviceOverflowed } = figures;
     const rows = [
       ['from outside', outside.sent, outside.refused, overflowed],
@@ -53,6 +52,7 @@ async function main(): Promise<void> {
         rows.map((row) => row.map(String)),
       ),
     );
+    await endUnharmed(target, neighbour, figures);
     console.log(`${Object.keys(outside.kinds).length} kinds in ${seconds.toFixed(1)} s; all accounted for`);
     const drops = [...target.counters()].filter(([, count]) => count > 0);
     console.log(drops.map(([name, count]) => `${name}=${count}`).join(' '));

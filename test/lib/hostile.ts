@@ -31,7 +31,7 @@ export interface FloodFigures {
   readonly inside: HostileFigures;
   /** From the neighbour to the target, and back. */
   readonly good: readonly [ProbeFigures, ProbeFigures];
-  /** Datagrams that the target's socket had no room for. */
+  /** Datagrams, or rows of them, that the target's socket had no room for. */
   readonly overflowed: number;
   /** The same for the packets into its device. */
   readonly deviceOverflowed: number;
@@ -41,6 +41,9 @@ const PORT = 8285;
 const GOOD_RATE = 1000;
 /** Of the packets from outside, this part goes into the device as well. */
 const INSIDE_PART = 0.2;
+
+/** A row of datagrams that UDP_GRO has joined is dropped as one (UDP_GRO_CNT_MAX, net/ipv4/udp_offload.c). */
+const MOST_IN_ROW = 64;
 
 /** Floods `target`, which `neighbour` talks to, from `attacker`. */
 export async function flood(
@@ -144,10 +147,17 @@ export async function endUnharmed(target: Daemon, neighbour: Daemon, figures: Fl
   }
   // What reached the socket: the flood, what the neighbour forwarded, and its answers.
   const sent = outside.sent + (there.get('encap_packets_out') ?? 0) + (there.get('decap_icmp_sent') ?? 0);
-  assert.equal(here.get('decap_packets_in'), sent - overflowed, 'received = sent - what had no room');
+  const received = here.get('decap_packets_in') ?? 0;
+  assert.ok(
+    received <= sent - overflowed && received >= sent - overflowed * MOST_IN_ROW,
+    'received = sent - overflowed',
+  );
   const [forth, back] = good;
   assert.ok(forth.sent > 0 && back.sent > 0);
-  assert.ok(forth.lost <= overflowed, `${forth.lost} lost of ${forth.sent}, ${overflowed} had no room`);
+  assert.ok(
+    forth.lost <= overflowed * MOST_IN_ROW,
+    `${forth.lost} lost of ${forth.sent}, ${overflowed} had no room`,
+  );
   assert.ok(
     back.lost <= deviceOverflowed,
     `${back.lost} lost of ${back.sent}, ${deviceOverflowed} had no room`,

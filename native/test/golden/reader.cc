@@ -80,7 +80,9 @@ class Reader {
     if (words[0] == "packet") {
       packets_[words.at(1)] = expression(words, 2);
     } else if (words[0] == "case") {
-      cases_.push_back({.place = place, .sentence = rest_of(words, 1)});
+      cases_.emplace_back();
+      cases_.back().place = place;
+      cases_.back().sentence = rest_of(words, 1);
     } else {
       read_part(words);
     }
