@@ -13,7 +13,7 @@ export class PacedStream {
   static async start(from: Daemon, to: Daemon, bitsPerSecond: number, port = 5201): Promise<PacedStream> {
     const where = ['-p', String(port)];
     const server = to.host.spawn('iperf3', ['-s', '-1', '--forceflush', '-B', to.overlayAddress, ...where], {
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['ignore', 'pipe', 'ignore'],
     });
     if (server.stdout !== null) {
       await once(server.stdout, 'data', { signal: AbortSignal.timeout(START_MS) });

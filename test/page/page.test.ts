@@ -64,7 +64,7 @@ test('shows the host, the peers under traffic, and a plot that moves', async () 
     new RegExp(`${a.overlaySubnet} of 10\\.244\\.0\\.0/16.*192\\.168\\.77\\.1:8285 over eth0`),
   );
   const busiest = '#peers tbody tr:first-child';
-  await becomes(busiest, new RegExp(`${b.overlaySubnet}192\\.168\\.77\\.2:8285.*Mbit/s.* ms1500● answers`));
+  await becomes(busiest, new RegExp(`${b.overlaySubnet}192\\.168\\.77\\.2:8285.*Mbit/s.* ms1500● ok`));
   await becomes('#peers tbody tr:nth-child(2)', new RegExp(c.overlaySubnet));
   await becomes('#peers caption', /^2 peers$/);
   const line = () => page.getAttribute('#plot .out-line', 'points');
@@ -130,7 +130,7 @@ test('no script but its own runs', async () => {
 
 describe('is for everyone', () => {
   test('everything that can be used has a name, every heading its level, every cell its headers', async () => {
-    await becomes('#peers tbody', /answers/);
+    await becomes('#peers tbody', /● ok/);
     assert.equal(await inPage('document.documentElement.lang'), 'en');
     const unnamed =
       '[...document.querySelectorAll("input")].filter((e) => !e.labels.length).length + ' +
@@ -160,7 +160,7 @@ describe('is for everyone', () => {
   test('the keyboard finds and sorts', async () => {
     const [, b, c] = daemons;
     assert.ok(b && c);
-    await becomes('#peers tbody', /answers/);
+    await becomes('#peers tbody', /● ok/);
     await page.keyboard.press('Tab');
     await page.keyboard.type('77.3');
     await becomes('#peers caption', /1 of them shown/);
@@ -194,7 +194,7 @@ describe('is for everyone', () => {
 
   test('fits a phone', async () => {
     await page.setViewportSize({ width: 360, height: 740 });
-    await becomes('#peers tbody', /answers/);
+    await becomes('#peers tbody', /● ok/);
     assert.ok((await inPage<number>('document.documentElement.scrollWidth')) <= 360);
   });
 });

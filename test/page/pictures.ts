@@ -59,7 +59,7 @@ async function makeTraffic([self, ...others]: readonly Daemon[], signal: AbortSi
 }
 
 async function pictureOfPage(browser: Browser): Promise<string[]> {
-  const page = await browser.newPage({ viewport: { width: 1120, height: 760 } });
+  const page = await browser.newPage({ viewport: { width: 1180, height: 760 } });
   await page.emulateMedia({ colorScheme: 'light' });
   await page.goto('http://192.168.77.1:9000/status/');
   await delay(75_000);
