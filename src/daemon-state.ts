@@ -4,7 +4,6 @@
  */
 import type { BackendNetwork, BackendObservation } from './backend/backend.js';
 import type { NetworkConfig } from './config.js';
-import type { PeerTraffic } from './dataplane.js';
 import type { Options } from './flags.js';
 import type { HostFollower, Whereabouts } from './host-follower.js';
 import type { LeaseKeeper, LeaseStatus } from './lease/keeper.js';
@@ -70,11 +69,6 @@ export class DaemonState {
   /** The device and what moves its packets; null before there is one. */
   get backend(): BackendObservation | null {
     return this.parts.network?.observe() ?? null;
-  }
-
-  /** See BackendNetwork. */
-  get traffic(): readonly PeerTraffic[] | null {
-    return this.parts.network?.traffic() ?? null;
   }
 
   /** The external interface. */

@@ -10,7 +10,6 @@ export type Forwarder = Pick<
   | 'setRoutes'
   | 'changeRoutes'
   | 'stats'
-  | 'peers'
   | 'rebind'
   | 'reopenDevice'
   | 'restart'
