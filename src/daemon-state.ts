@@ -4,6 +4,7 @@
  */
 import type { BackendNetwork, BackendObservation } from './backend/backend.js';
 import type { NetworkConfig } from './config.js';
+import type { PeerTraffic } from './dataplane.js';
 import type { Options } from './flags.js';
 import type { HostFollower, Whereabouts } from './host-follower.js';
 import type { LeaseKeeper, LeaseStatus } from './lease/keeper.js';
@@ -69,6 +70,11 @@ export class DaemonState {
   /** The device and what moves its packets; null before there is one. */
   get backend(): BackendObservation | null {
     return this.parts.network?.observe() ?? null;
+  }
+
+  /** With every peer; see BackendNetwork. */
+  get peerTraffic(): readonly PeerTraffic[] {
+    return this.parts.network?.peerTraffic() ?? [];
   }
 
   /** The external interface. */

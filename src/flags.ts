@@ -96,6 +96,7 @@ const FLAGS = {
   'version': row('bool', false, 'print the version and exit'),
   'healthz-ip': row('string', '0.0.0.0', 'address that the health endpoint listens on'),
   'healthz-port': row('int', 0, 'port of the health endpoint; 0 turns it off'),
+  'metrics-peers': row('int', 1000, 'peers whose traffic /metrics tells one by one, those with the most; 0 for none'),
   'iptables-resync': row('int', 5, 'seconds between checks of the iptables rules', 'other'),
   'iptables-forward-rules': row('bool', true, 'add rules that accept forwarded overlay traffic', 'true'),
   'ip-blackhole-route': row('bool', false, 'keep a blackhole route for the own subnet', 'other'),

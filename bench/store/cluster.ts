@@ -45,9 +45,9 @@ export class LeaseWriter {
     this.client = new EtcdClient({ endpoints: [endpoint], ...none });
   }
 
-  /** All leases of the network, each with an etcd lease of its own as flanneld makes it. */
-  async fill(): Promise<void> {
-    const numbers = Array.from({ length: LEASES }, (_, n) => n);
+  /** The first `count` leases of the network, each with an etcd lease of its own as flanneld makes it. */
+  async fill(count = LEASES): Promise<void> {
+    const numbers = Array.from({ length: count }, (_, n) => n);
     await inParts(numbers, TOGETHER, async (part) => {
       await Promise.all(
         part.map(async (n) => {

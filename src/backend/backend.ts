@@ -1,5 +1,5 @@
 import type { NetworkConfig } from '../config.js';
-import type { Feature, Stats } from '../dataplane.js';
+import type { Feature, PeerTraffic, Stats } from '../dataplane.js';
 import type { Options } from '../flags.js';
 import type { ExternalInterface } from '../iface.js';
 import type { Lease, LeaseAttrs } from '../lease/lease.js';
@@ -73,6 +73,9 @@ export interface BackendNetwork {
 
   /** Cheap enough to be called by every health check; also after close(). */
   observe(): BackendObservation;
+
+  /** The traffic with every peer, as far as this process moves the packets; of 65,536 it takes milliseconds. */
+  peerTraffic(): readonly PeerTraffic[];
 
   /**
    * Sends packets according to `peers`, which replace all that were given before. With the first ones takes over from

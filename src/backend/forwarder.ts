@@ -10,6 +10,7 @@ export type Forwarder = Pick<
   | 'setRoutes'
   | 'changeRoutes'
   | 'stats'
+  | 'peers'
   | 'rebind'
   | 'reopenDevice'
   | 'restart'

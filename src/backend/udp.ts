@@ -1,7 +1,7 @@
 /** The udp backend: every packet of the overlay travels as one UDP datagram, without a header of its own. */
 import type { NetworkConfig } from '../config.js';
 import { counters, Dataplane } from '../dataplane.js';
-import type { Stats } from '../dataplane.js';
+import type { PeerTraffic, Stats } from '../dataplane.js';
 import { FlannelError } from '../errors.js';
 import type { ExternalInterface } from '../iface.js';
 import { Cidr4 } from '../ip.js';
@@ -133,6 +133,10 @@ export class UdpNetwork implements BackendNetwork {
     const { features, queues, threads } = told;
     const plan = { port, networkPort, features, queues, threads };
     return { device, mtu, repairs: this.repairs.counts, failure: dataplane.failure, dataplane, plan };
+  }
+
+  peerTraffic(): readonly PeerTraffic[] {
+    return this.dataplane.peers();
   }
 
   /** @throws FlannelError; the dataplane is the caller's to close then. */

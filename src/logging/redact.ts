@@ -5,7 +5,7 @@
 export function redact(text: string): string {
   if (!MAY_BE_SECRET.test(text)) return text;
   return text
-    .replace(/\/\/[^\s"']*@/g, '//***@')
+    .replace(/\/\/(?:(?!,\w+:\/\/)[^\s"'])*@/g, '//***@')
     .replace(/\b(bearer\s+)[\w.~+/=-]+/gi, '$1***')
     .replace(/\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?/g, '***')
     .replace(/(passw(?:or)?d["']?[=:])(?:"[^"]*"|'[^']*'|[^\s"',;}]+)/gi, '$1***');

@@ -1,9 +1,9 @@
 /** Metrics of the device and of what moves its packets. */
 import { TIERS, tierOf } from '../backend/tiers.js';
 import type { BackendObservation } from '../backend/backend.js';
-import { counters } from '../dataplane.js';
-import type { CounterInfo, Stats } from '../dataplane.js';
-import { one, stateSet } from './exposition.js';
+import { counters, histograms } from '../dataplane.js';
+import type { CounterInfo, HistogramInfo, Stats } from '../dataplane.js';
+import { histogramSamples, one, stateSet } from './exposition.js';
 import type { Family, Sample } from './exposition.js';
 
 const STANDINGS: readonly Stats['standing'][] = ['owner', 'parked', 'handed over', 'deposed'];
@@ -73,6 +73,7 @@ function dataplaneFamilies(stats: Stats): Family[] {
       samples: one(stoodBy),
     },
     ...counterFamilies(counters, stats.counters),
+    ...histogramFamilies(histograms, stats.histograms),
   ];
 }
 
@@ -101,4 +102,16 @@ export function* counterFamilies(
       samples,
     };
   }
+}
+
+function histogramFamilies(infos: readonly HistogramInfo[], values: readonly Float64Array[]): Family[] {
+  return infos.map(({ name, help, bounds }, i) => {
+    const counts = values[i] ?? new Float64Array(bounds.length + 2);
+    return {
+      name: `flanneld_${name}`,
+      type: 'histogram',
+      help,
+      samples: histogramSamples(bounds, counts.subarray(0, -1), counts.at(-1) ?? 0),
+    };
+  });
 }

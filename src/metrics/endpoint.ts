@@ -5,13 +5,16 @@ import type { DaemonState } from '../daemon-state.js';
 import { daemonFamilies } from './daemon.js';
 import { backendFamilies } from './dataplane.js';
 import { CONTENT_TYPE, expose } from './exposition.js';
+import { peerFamilies } from './peers.js';
 import type { Family } from './exposition.js';
 
 /** Everything that is told of a daemon. */
 export function* families(state: DaemonState): Generator<Family> {
   yield* daemonFamilies(state);
   const { backend } = state;
-  if (backend !== null) yield* backendFamilies(backend);
+  if (backend === null) return;
+  yield* backendFamilies(backend);
+  yield* peerFamilies(state.peerTraffic, state.options.metricsPeers);
 }
 
 /** Writes all metrics, with pauses for whatever else the daemon has to do. @throws when the client goes away. */

@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
+import type { ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { rmSync } from 'node:fs';
+import type { Readable } from 'node:stream';
 
 /** Prints each datagram as a line of JSON. Node's own datagram sockets know no unix addresses. */
 const RECEIVER = `
@@ -20,13 +21,12 @@ export class NotifySocket {
 
   private constructor(
     readonly path: string,
-    private readonly child: ChildProcess,
+    private readonly child: ChildProcessByStdio<null, Readable, null>,
   ) {}
 
   static async open(path: string): Promise<NotifySocket> {
     const child = spawn('python3', ['-u', '-c', RECEIVER, path], { stdio: ['ignore', 'pipe', 'inherit'] });
     const socket = new NotifySocket(path, child);
-    if (child.stdout === null) throw new Error('no output');
     const lines = createInterface(child.stdout);
     await once(lines, 'line');
     lines.on('line', (line) => socket.messages.push(JSON.parse(line) as string));

@@ -1,6 +1,6 @@
 /** What a daemon tells of itself: over HTTP, to its service manager, in its log. */
 import assert from 'node:assert/strict';
-import { mkdir, rmdir } from 'node:fs/promises';
+import { mkdir, readFile, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Daemon } from '../../bench/daemon.js';
@@ -187,6 +187,39 @@ describe('the health endpoint', () => {
   });
 });
 
+test('the log has the lines that operators look for', async () => {
+  const etcd = await Etcd.start({ address: GATEWAY });
+  try {
+    await etcd.ctl('put', '/coreos.com/network/config', JSON.stringify(CONFIG));
+    const daemon = network.start(1, `--etcd-endpoints=${etcd.endpoint}`);
+    await daemon.logged(/Waiting for/);
+    const subnets = '/coreos.com/network/subnets';
+    await etcd.ctl('put', `${subnets}/10.244.250.0-24`, '{"PublicIP":"192.168.77.50","PublicIPv6":null}');
+    await daemon.logged(/Subnet added/);
+    await etcd.ctl('del', '--prefix', `${subnets}/`);
+    await daemon.logged(/Lease renewed/);
+    await daemon.stop();
+    for (const line of [
+      /Created subnet manager: Etcd Local Manager with Previous Subnet: (?:None|10\.244\.\d+\.0\/24)$/m,
+      /Found network config - Backend type: udp$/m,
+      /Wrote subnet file to \S+\.env$/m,
+      /flannel is ready$/m,
+      /Running backend\.$/m,
+      /Watching for new subnet leases$/m,
+      /Waiting for 2[23]h\d+m\d+s to renew lease$/m,
+      /Subnet added: 10\.244\.250\.0\/24 via/m,
+      /Subnet removed: 10\.244\.250\.0\/24$/m,
+      /Lease renewed, new expiration: \d{4}-\S+$/m,
+      /Exiting cleanly\.\.\.$/m,
+    ]) {
+      assert.match(daemon.log, line);
+    }
+  } finally {
+    await network.stopAll();
+    await etcd.close();
+  }
+});
+
 describe('the service manager', () => {
   test('hears of start, state, life and end', async () => {
     const socket = await NotifySocket.open(join(network.folder, 'notify'));
@@ -226,7 +259,11 @@ describe('the service manager', () => {
 });
 
 test('the log is JSON where that is asked for', async () => {
-  const daemon = await ready('--logging-format=json', `--subnet-dir=${network.store}`, '--etcd-password=swordfish');
+  const daemon = await ready(
+    '--logging-format=json',
+    `--subnet-dir=${network.store}`,
+    '--etcd-password=swordfish',
+  );
   await daemon.stop();
   const entries = daemon.log
     .trim()
@@ -237,4 +274,60 @@ test('the log is JSON where that is asked for', async () => {
   assert.match(String(about('Running backend.')?.caller), /^daemon\.ts:\d+$/);
   assert.match(String(about('CLI flags config')?.msg), /etcdPassword:\*\*\*/);
   assert.doesNotMatch(daemon.log, /swordfish/);
+});
+
+describe('metrics', () => {
+  const ROOT_OF_TEST = new URL('../../../', import.meta.url);
+  const FAMILY = /^# TYPE (\S+) (\S+)$/gm;
+
+  /** Every sample as `name{labels}` and value, of a pair of hosts that have talked and of which something was repaired. */
+  async function scrape(): Promise<string> {
+    const [a, b] = await network.startAll(HEALTH);
+    assert.ok(a && b);
+    await a.host.exec('ping', '-n', '-c', '3', '-i', '0.1', '-s', '1000', b.overlayAddress);
+    await a.host.ip('link', 'set', 'flannel0', 'down');
+    await a.logged(/restored state up/);
+    const { status, body } = await get('/metrics');
+    assert.equal(status, 200);
+    return body;
+  }
+
+  const valueOf = (body: string, series: string): number => {
+    const line = body.split('\n').find((text) => text.startsWith(`${series} `));
+    assert.ok(line !== undefined, `${series} is not in\n${body}`);
+    return Number(line.slice(series.length + 1));
+  };
+
+  test('tell what has happened, are documented, and are what the dashboard asks for', async () => {
+    const body = await scrape();
+    assert.ok(valueOf(body, 'flanneld_peer_packets_out_total{peer="192.168.77.2:8285"}') >= 3);
+    assert.ok(valueOf(body, 'flanneld_peer_bytes_in_total{peer="192.168.77.2:8285"}') >= 3 * 1028);
+    assert.ok(valueOf(body, 'flanneld_encap_packets_out_total') >= 3);
+    assert.ok(valueOf(body, 'flanneld_encap_latency_seconds_count') >= 1);
+    assert.equal(valueOf(body, 'flanneld_peers'), 1);
+    assert.equal(valueOf(body, 'flanneld_subnets'), 255);
+    assert.equal(valueOf(body, 'flanneld_subnets_free'), 253);
+    assert.equal(valueOf(body, 'flanneld_ready'), 1);
+    assert.ok(valueOf(body, 'flanneld_device_repairs_total{what="state up"}') >= 1);
+    const inAnHour = Date.now() / 1000 + 3_600;
+    assert.ok(valueOf(body, 'flanneld_lease_expiry_timestamp_seconds') > inAnHour);
+    assert.ok(valueOf(body, 'process_resident_memory_bytes') > 1e7);
+
+    const names = [...body.matchAll(FAMILY)].map(([, name = '']) => name);
+    const page = await readFile(new URL('docs/monitoring.md', ROOT_OF_TEST), 'utf8');
+    const documented = [...page.matchAll(/^\| `([a-z_]+)(?:\{\w+\})?` /gm)].map(([, name = '']) => name);
+    assert.deepEqual([...documented].sort(), [...names].sort());
+
+    const series = new Set(body.split('\n').map((line) => /^\w+/.exec(line)?.[0]));
+    const dashboard = await readFile(new URL('deploy/grafana-dashboard.json', ROOT_OF_TEST), 'utf8');
+    const expressions = [...dashboard.matchAll(/"(?:expr|definition)": "((?:[^"\\]|\\.)*)"/g)].map(
+      ([, text = '']) => text,
+    );
+    assert.ok(expressions.length > 40);
+    for (const expression of expressions) {
+      const asked = expression.match(/\b(?:flanneld|process|nodejs)_\w+/g) ?? [];
+      assert.ok(asked.length > 0, expression);
+      for (const name of asked) assert.ok(series.has(name), `${name}, of ${expression}, is in no scrape`);
+    }
+  });
 });

@@ -70,6 +70,7 @@ test('defaults', () => {
     version: false,
     healthzIp: '0.0.0.0',
     healthzPort: 0,
+    metricsPeers: 1000,
     loggingFormat: 'text',
     iptablesResync: 5,
     iptablesForwardRules: true,

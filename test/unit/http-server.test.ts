@@ -8,8 +8,8 @@ import { HttpServer } from '../../src/http/server.js';
 import { eventually } from '../lib/eventually.js';
 import { captureLog } from '../lib/store.js';
 
-let servers: HttpServer[] = [];
-let sockets: Socket[] = [];
+const servers: HttpServer[] = [];
+const sockets: Socket[] = [];
 let log: string[];
 
 beforeEach(() => {

@@ -13,7 +13,7 @@ import { captureLog, forever } from '../lib/store.js';
 describe('redact', () => {
   const cases: readonly (readonly [string, string])[] = [
     ['at http://user:pass@h:2379 failed', 'at http://***@h:2379 failed'],
-    ['http://a:1,http://u:p@b:2', 'http://***@b:2'],
+    ['http://a:1,http://u:p@b:2,http://v:q,r@c', 'http://a:1,http://***@b:2,http://***@c'],
     ['http://u:p/w@h', 'http://***@h'],
     ['http://u:p@w@h "x@y"', 'http://***@h "x@y"'],
     ['Authorization: Bearer abc.DEF-123', 'Authorization: Bearer ***'],

@@ -1,0 +1,53 @@
+/**
+ * Metrics of the traffic with each peer. A network may have 65,536 of them, and each would be four series in every
+ * scrape of every host: only the busiest get any, up to a number that the flags set.
+ */
+import type { PeerTraffic } from '../dataplane.js';
+import { formatIp4 } from '../ip.js';
+import { one } from './exposition.js';
+import type { Family } from './exposition.js';
+
+type Figure = 'packetsOut' | 'bytesOut' | 'packetsIn' | 'bytesIn';
+
+const SERIES: readonly (readonly [Figure, string, string])[] = [
+  ['packetsOut', 'flanneld_peer_packets_out_total', 'Packets sent to the peer.'],
+  ['bytesOut', 'flanneld_peer_bytes_out_total', 'Bytes of inner packets sent to the peer.'],
+  ['packetsIn', 'flanneld_peer_packets_in_total', 'Datagrams received from the address of the peer.'],
+  ['bytesIn', 'flanneld_peer_bytes_in_total', 'Bytes of those.'],
+];
+
+/** @param most how many peers get series of their own */
+export function peerFamilies(traffic: readonly PeerTraffic[], most: number): Family[] {
+  const told = busiest(traffic, most).map((peer) => ({
+    peer,
+    labels: { peer: `${formatIp4(peer.address)}:${peer.port}` },
+  }));
+  const families = SERIES.map(([figure, name, help]): Family => ({
+    name,
+    type: 'counter',
+    help,
+    samples: told.map(({ peer, labels }) => ({ labels, value: peer[figure] })),
+  }));
+  return [
+    ...families,
+    {
+      name: 'flanneld_peers_without_series',
+      type: 'gauge',
+      help: 'Peers that are left out of flanneld_peer_*, as the quietest of more than --metrics-peers.',
+      samples: one(traffic.length - told.length),
+    },
+  ];
+}
+
+/** Those with the most bytes, in the order of `traffic`. */
+function busiest(traffic: readonly PeerTraffic[], most: number): readonly PeerTraffic[] {
+  if (traffic.length <= most) return traffic;
+  if (most <= 0) return [];
+  const totals = Float64Array.from(traffic, ({ bytesOut, bytesIn }) => bytesOut + bytesIn);
+  const threshold = totals.slice().sort()[totals.length - most] ?? 0;
+  let room = most - totals.reduce((above, total) => above + Number(total > threshold), 0);
+  return traffic.filter((_, i) => {
+    const total = totals[i] ?? 0;
+    return total > threshold || (total === threshold && room-- > 0);
+  });
+}

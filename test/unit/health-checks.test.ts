@@ -1,0 +1,198 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { BackendObservation } from '../../src/backend/backend.js';
+import { allOk, describeFailures, livenessChecks, readinessChecks, summarize } from '../../src/health.js';
+import type { Observed } from '../../src/health.js';
+import { ServiceManager, watchdogMs } from '../../src/service-manager.js';
+import { DaemonState } from '../../src/daemon-state.js';
+import { parseFlags } from '../../src/flags.js';
+import { attrsOf, captureLog, subnetOf } from '../lib/store.js';
+
+const NOW = Date.UTC(2026, 0, 1);
+const REACHABLE = {
+  reachable: true,
+  since: NOW,
+  forMs: 60_000,
+  lastError: null,
+  tableRevision: '1',
+  hasTable: true,
+  silentForMs: 0,
+};
+const AWAY = { ...REACHABLE, reachable: false, lastError: 'refused' };
+const STATS = {
+  counters: new Float64Array(),
+  histograms: [],
+  features: [],
+  routes: 3,
+  failure: null,
+  restarts: 0,
+  standing: 'owner',
+  standingReason: null,
+  stoodBy: false,
+} as const;
+const BACKEND: BackendObservation = {
+  plan: null,
+  device: 'flannel0',
+  mtu: 1472,
+  repairs: new Map(),
+  failure: null,
+  dataplane: STATS,
+};
+const LEASE = {
+  lease: {
+    subnet: subnetOf('10.5.1.0/24'),
+    attrs: attrsOf('192.0.2.1'),
+    expiration: NOW + 1000,
+    revision: '1',
+  },
+  renewAt: NOW,
+  held: true,
+};
+const EXTERNAL = { name: 'eth0', linkIndex: 2, mtu: 1500, address: 1, publicIp: 1, pinnedBy: null };
+const WHEREABOUTS = { external: EXTERNAL, lost: null, running: true };
+
+const RUNNING: Observed = {
+  phase: 'running',
+  storeHealth: REACHABLE,
+  config: null,
+  backendType: 'udp',
+  backend: BACKEND,
+  whereabouts: WHEREABOUTS,
+  lease: LEASE,
+  peerCount: 2,
+  subnetFile: { path: '/run/subnet.env', writtenAt: NOW, error: null },
+};
+const START: Observed = {
+  phase: 'starting',
+  storeHealth: null,
+  config: null,
+  backendType: null,
+  backend: null,
+  whereabouts: null,
+  lease: null,
+  peerCount: 0,
+  subnetFile: null,
+};
+
+const failures = (state: Observed) => describeFailures(readinessChecks(state, NOW));
+const alive = (state: Observed) => allOk(livenessChecks(state));
+
+describe('alive', () => {
+  const cases: readonly (readonly [string, Observed, boolean])[] = [
+    ['at the start', START, true],
+    [
+      'while the store has not been asked',
+      { ...START, storeHealth: { ...AWAY, lastError: null, hasTable: false } },
+      true,
+    ],
+    ['not without a store and a table', { ...START, storeHealth: { ...AWAY, hasTable: false } }, false],
+    ['without a store by its last table', { ...RUNNING, storeHealth: AWAY }, true],
+    ['when all is well', RUNNING, true],
+    ['not with a thread that stopped', { ...RUNNING, backend: { ...BACKEND, failure: 'EBADFD' } }, false],
+    [
+      'not when the dataplane was taken back',
+      { ...RUNNING, backend: { ...BACKEND, dataplane: { ...STATS, standing: 'deposed' } } },
+      false,
+    ],
+    [
+      'with a backend that leaves packets to the kernel',
+      { ...RUNNING, backend: { ...BACKEND, dataplane: null } },
+      true,
+    ],
+    ['without a subnet file', { ...RUNNING, subnetFile: null }, true],
+  ];
+  for (const [name, state, expected] of cases) {
+    test(name, () => {
+      assert.equal(alive(state), expected);
+    });
+  }
+});
+
+describe('ready', () => {
+  test('when all is well', () => {
+    assert.equal(failures(RUNNING), '');
+  });
+
+  const cases: readonly (readonly [string, Partial<Observed>, RegExp])[] = [
+    ['while it ends', { phase: 'stopping' }, /^phase failed: stopping$/],
+    ['with a failed thread', { backend: { ...BACKEND, failure: 'EBADFD' } }, /^dataplane failed: EBADFD$/],
+    [
+      'without an address',
+      { whereabouts: { ...WHEREABOUTS, lost: 'no address' } },
+      /^interface failed: no address$/,
+    ],
+    [
+      'without a carrier',
+      { whereabouts: { ...WHEREABOUTS, running: false } },
+      /^interface failed: eth0 is down$/,
+    ],
+    [
+      'with a lease that was taken',
+      { lease: { ...LEASE, held: false } },
+      /^lease failed: 10\.5\.1\.0\/24 is not/,
+    ],
+    [
+      'with a lease that ran out',
+      { lease: { ...LEASE, lease: { ...LEASE.lease, expiration: NOW } } },
+      /^lease failed: 10\.5\.1\.0\/24 ran out at 2026/,
+    ],
+    [
+      'without its subnet file',
+      { subnetFile: { path: '/x', writtenAt: null, error: 'cannot write' } },
+      /^subnet-file failed: cannot write$/,
+    ],
+  ];
+  for (const [name, change, reason] of cases) {
+    test(`not ${name}`, () => {
+      assert.match(failures({ ...RUNNING, ...change }), reason);
+    });
+  }
+
+  test('with a reservation, and without the store', () => {
+    const reservation = { ...LEASE, lease: { ...LEASE.lease, expiration: null } };
+    assert.equal(failures({ ...RUNNING, lease: reservation, storeHealth: AWAY }), '');
+  });
+});
+
+test('the summary is one line', () => {
+  const later = { ...LEASE, lease: { ...LEASE.lease, expiration: Date.now() + 100_000 } };
+  assert.equal(summarize({ ...RUNNING, lease: later }), 'subnet 10.5.1.0/24, 2 peers, store reachable');
+  assert.match(
+    summarize({ ...RUNNING, lease: later, backend: { ...BACKEND, failure: 'EBADFD' } }),
+    /^dataplane failed: EBADFD; subnet 10\.5\.1\.0\/24, 2 peers/,
+  );
+});
+
+describe('the service manager', () => {
+  test('wants to hear of a process in half of its time', () => {
+    assert.equal(watchdogMs({ WATCHDOG_USEC: '30000000' }), 15_000);
+    assert.equal(watchdogMs({ WATCHDOG_USEC: '30000000', WATCHDOG_PID: String(process.pid) }), 15_000);
+    assert.equal(watchdogMs({ WATCHDOG_USEC: '30000000', WATCHDOG_PID: '1' }), null);
+    for (const text of [undefined, '', '0', '-1', 'x']) {
+      assert.equal(watchdogMs(text === undefined ? {} : { WATCHDOG_USEC: text }), null);
+    }
+  });
+
+  const command = parseFlags([], {});
+  assert.ok(command.kind === 'run');
+  const state = new DaemonState(command.options);
+
+  test('is told nothing where there is none', () => {
+    const sent: string[] = [];
+    const service = new ServiceManager(state, {}, (message) => sent.push(message));
+    service.ready();
+    service.stop();
+    assert.deepEqual(sent, []);
+  });
+
+  test('that cannot be reached is a warning, once', () => {
+    const lines = captureLog();
+    const service = new ServiceManager(state, { NOTIFY_SOCKET: '/nowhere' }, () => {
+      throw new Error('gone');
+    });
+    service.ready();
+    service.stop();
+    assert.equal(lines.length, 1);
+    assert.match(lines[0] ?? '', /^W.* cannot tell the service manager READY=1: gone/);
+  });
+});
