@@ -152,7 +152,9 @@ function directionReport({ counters: values }: Stats, direction: 'encap' | 'deca
 }
 
 function peerReports(state: DaemonState, plan: DataplanePlan | null, probe: PeerProbe): PeerReport[] {
-  const traffic = new Map(state.peerTraffic.map((figures) => [hopKey(figures.address, figures.port), figures]));
+  const traffic = new Map(
+    state.peerTraffic.map((figures) => [hopKey(figures.address, figures.port), figures]),
+  );
   const interfaceMtu = state.whereabouts?.external.mtu ?? null;
   return state.peers.map(({ subnet, attrs }: Lease) => {
     const port = plan && portOf(attrs, plan);
