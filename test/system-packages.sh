@@ -32,6 +32,9 @@ need /usr/lib/cni/bridge containernetworking-plugins
 need cmake cmake
 need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
 need qemu-aarch64-static qemu-user-static
+need chromium chromium
+need curl curl
+need script bsdutils
 need openssl openssl
 need python3 python3
 need curl curl

@@ -19,7 +19,7 @@ export interface View {
 }
 
 const NOTHING = '–';
-const LABEL = 11;
+const LABEL = 12;
 const SPARK = 24;
 /** However low the terminal is. */
 const LEAST_PEERS = 3;
@@ -34,11 +34,12 @@ export function renderStatus(report: StatusReport, view: View): string[] {
 
 function headline(report: StatusReport, { paint, width }: View): string {
   const state = report.ready ? 'ready' : 'not ready';
-  const left = `flanneld ${report.version}  `;
+  const left = `flanneld ${report.version}`;
   const right = `up ${formatDuration(report.uptimeSeconds)}, pid ${report.pid}`;
-  const gap = ' '.repeat(Math.max(2, width - left.length - state.length - right.length - 2));
+  const gap = width - left.length - state.length - right.length - 4;
   const mark = paint(report.ready ? 'green' : 'red', `● ${state}`);
-  return `${paint('bold', left.trimEnd())}  ${mark}${gap}${paint('dim', right)}`;
+  const end = gap < 2 ? '' : ' '.repeat(gap) + paint('dim', right);
+  return `${paint('bold', left)}  ${mark}${end}`;
 }
 
 function reasonLines({ reason }: StatusReport, { paint, width }: View): string[] {
@@ -123,7 +124,7 @@ function trafficLines(report: StatusReport, view: View): string[] {
     const rate = view.rates?.total ?? null;
     const text =
       rate === null
-        ? `${formatQuantity(bytes, 'B').padStart(11)}  ${formatQuantity(packets, 'packets')}`
+        ? `${formatQuantity(bytes, 'B').padStart(11)}  ${formatQuantity(packets, '')} packets`
         : `${rateText(rate, way)}  ${view.paint('green', sparkline(view.history[way], SPARK))}`;
     return view.paint('cyan', label.padEnd(LABEL)) + text;
   };
@@ -183,22 +184,22 @@ const SUBNET = column('SUBNET', 18, 0, ({ subnet }) => subnet, { align: 'left' }
 const ADDRESS = column(
   'PEER',
   21,
-  1,
+  4,
   ({ publicIp, port }) => (port === null ? publicIp : `${publicIp}:${port}`),
   { align: 'left' },
 );
 const RTT = column(
   'RTT',
   9,
-  3,
+  2,
   ({ rttMs, answers }) => (answers === false ? 'no answer' : orNothing(rttMs, formatRtt)),
   { style: ({ answers }) => (answers === false ? 'red' : null) },
 );
-const PATH_MTU = column('MTU', 5, 4, ({ pathMtu }) => orNothing(pathMtu, String));
+const PATH_MTU = column('MTU', 5, 3, ({ pathMtu }) => orNothing(pathMtu, String));
 
 function carriedColumns(): PeerColumn[] {
   const bytes = (title: string, name: 'bytesOut' | 'bytesIn') =>
-    column(title, 8, 2, ({ traffic }) => orNothing(traffic, (figures) => formatQuantity(figures[name], 'B')));
+    column(title, 8, 1, ({ traffic }) => orNothing(traffic, (figures) => formatQuantity(figures[name], 'B')));
   const packets = (title: string, name: 'packetsOut' | 'packetsIn') =>
     column(title, 8, 5, ({ traffic }) => orNothing(traffic, (figures) => formatQuantity(figures[name], '')));
   const [out, into] = [bytes('OUT', 'bytesOut'), bytes('IN', 'bytesIn')];
@@ -229,13 +230,13 @@ function rateColumns({ peers }: Rates): PeerColumn[] {
     );
   return [
     SUBNET,
-    { ...ADDRESS, rank: 4 },
+    { ...ADDRESS, width: 15, cell: ({ publicIp }) => publicIp },
     figure('OUT', 11, 1, 'bit/s', 'bitsOut'),
-    figure('', 8, 5, 'pps', 'packetsOut'),
+    figure('PACKETS', 9, 5, 'pps', 'packetsOut'),
     figure('IN', 11, 1, 'bit/s', 'bitsIn'),
-    figure('', 8, 5, 'pps', 'packetsIn'),
-    { ...RTT, rank: 2 },
-    { ...PATH_MTU, rank: 3 },
+    figure('PACKETS', 9, 5, 'pps', 'packetsIn'),
+    RTT,
+    PATH_MTU,
   ];
 }
 

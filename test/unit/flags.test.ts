@@ -55,6 +55,8 @@ test('defaults', () => {
     subnetFile: '/run/flannel/subnet.env',
     subnetDir: '',
     controlSocket: '',
+    statusSocket: '',
+    statusPage: false,
     handoverGeneration: 0,
     publicIp: '',
     publicIpv6: '',

@@ -31,6 +31,7 @@ const STATS = {
   stoodBy: false,
 } as const;
 const BACKEND: BackendObservation = {
+  plan: null,
   device: 'flannel0',
   mtu: 1472,
   repairs: new Map(),

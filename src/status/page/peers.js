@@ -31,8 +31,8 @@ const COLUMNS = [
   },
   perSecond('Out', 'bitsOut', 'bit/s'),
   perSecond('In', 'bitsIn', 'bit/s'),
-  perSecond('Packets out', 'packetsOut', 'pps'),
-  perSecond('Packets in', 'packetsIn', 'pps'),
+  perSecond('PPS out', 'packetsOut', ''),
+  perSecond('PPS in', 'packetsIn', ''),
   carried('Sent', 'bytesOut'),
   carried('Received', 'bytesIn'),
   {
@@ -47,7 +47,7 @@ const COLUMNS = [
   },
   {
     title: 'Echo',
-    text: ({ answers }) => (answers === null ? NOTHING : answers ? '● answers' : '○ no answer'),
+    text: ({ answers }) => (answers === null ? NOTHING : answers ? '● ok' : '○ lost'),
     value: ({ answers }) => Number(answers ?? -1),
     mark: ({ answers }) => (answers === null ? '' : answers ? 'good' : 'bad'),
   },
