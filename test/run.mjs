@@ -81,6 +81,7 @@ const levels = {
   // The hosts of these share one lab, so one file at a time.
   netns: () =>
     run(process.execPath, ['dist/test/lib/in-lab.js', ...nodeTest('netns', '--test-concurrency=1')]),
+  cni: () => run(process.execPath, ['dist/test/lib/in-lab.js', ...nodeTest('cni', '--test-concurrency=1')]),
   arm64,
   chaos: () => run(process.execPath, ['dist/test/chaos/run.js']),
   soak: () => run(process.execPath, ['dist/test/soak/run.js']),

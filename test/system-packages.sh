@@ -24,6 +24,9 @@ need ethtool ethtool
 need ping iputils-ping
 need unshare util-linux
 need setpriv util-linux
+need iptables iptables
+need dash dash
+need /usr/lib/cni/bridge containernetworking-plugins
 need cmake cmake
 need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
 need qemu-aarch64-static qemu-user-static
