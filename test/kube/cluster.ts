@@ -3,8 +3,10 @@
  * with the service account of the manifest.
  */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseAllDocuments } from 'yaml';
 import type { Daemon } from '../../bench/daemon.js';
 import { GATEWAY } from '../../bench/topology.js';
 import { eventually } from '../lib/eventually.js';
@@ -21,24 +23,21 @@ const NAMESPACE = 'kube-flannel';
 const ACCOUNT = `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/flannel`;
 const SECRETS = `/api/v1/namespaces/${NAMESPACE}/secrets`;
 const RBAC = '/apis/rbac.authorization.k8s.io/v1';
-export const BINDING = `${RBAC}/clusterrolebindings/flannel`;
+const BINDING = `${RBAC}/clusterrolebindings/flannel`;
 /** Fault to healthy. */
 export const HEALED_MS = 10_000;
 
-/** What flanneld may do, exactly. */
-const ROLE = {
-  metadata: { name: 'flannel' },
-  rules: [
-    { apiGroups: [''], resources: ['pods'], verbs: ['get'] },
-    { apiGroups: [''], resources: ['nodes'], verbs: ['get', 'list', 'watch'] },
-    { apiGroups: [''], resources: ['nodes/status'], verbs: ['patch'] },
-  ],
-};
+/** The manifest that users apply: the permissions are those that it gives. */
+const MANIFEST = fileURLToPath(new URL('../../../deploy/kube-flannel.yml', import.meta.url));
 
-const ROLE_BINDING = {
-  metadata: { name: 'flannel' },
-  roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'flannel' },
-  subjects: [{ kind: 'ServiceAccount', name: 'flannel', namespace: NAMESPACE }],
+/** Where objects of each kind are created. */
+const COLLECTIONS: Readonly<Record<string, string>> = {
+  Namespace: '/api/v1/namespaces',
+  ServiceAccount: `/api/v1/namespaces/${NAMESPACE}/serviceaccounts`,
+  ConfigMap: `/api/v1/namespaces/${NAMESPACE}/configmaps`,
+  ClusterRole: `${RBAC}/clusterroles`,
+  ClusterRoleBinding: `${RBAC}/clusterrolebindings`,
+  DaemonSet: `/apis/apps/v1/namespaces/${NAMESPACE}/daemonsets`,
 };
 
 export class Cluster {
@@ -205,8 +204,8 @@ export class Cluster {
 
   /** Takes all permissions away, or gives them back. */
   async permit(allowed: boolean): Promise<void> {
-    if (allowed) await this.server.create(`${RBAC}/clusterrolebindings`, ROLE_BINDING);
-    else await this.server.delete(BINDING);
+    if (!allowed) await this.server.delete(BINDING);
+    else await this.apply((await manifest()).filter(({ kind }) => kind === 'ClusterRoleBinding'));
   }
 
   async close(): Promise<void> {
@@ -217,13 +216,26 @@ export class Cluster {
   }
 
   private async furnish(): Promise<void> {
-    const { server } = this;
-    await server.create('/api/v1/namespaces', { metadata: { name: NAMESPACE } });
-    await server.create(`/api/v1/namespaces/${NAMESPACE}/serviceaccounts`, { metadata: { name: 'flannel' } });
-    await server.create(`${RBAC}/clusterroles`, ROLE);
-    await this.permit(true);
+    await this.apply(await manifest());
     await this.newToken();
   }
+
+  private async apply(objects: readonly KubeObject[]): Promise<void> {
+    for (const object of objects) {
+      const collection = COLLECTIONS[object.kind ?? ''];
+      assert.ok(collection, `nobody knows where a ${object.kind ?? 'nameless thing'} goes`);
+      await this.server.create(collection, object);
+    }
+  }
+}
+
+/** The objects of the manifest. */
+async function manifest(): Promise<KubeObject[]> {
+  const documents = parseAllDocuments(await readFile(MANIFEST, 'utf8'));
+  return documents.map((document) => {
+    assert.deepEqual(document.errors, []);
+    return document.toJS() as KubeObject;
+  });
 }
 
 /** The rows that the table of a node should have. */

@@ -15,6 +15,23 @@ after(() => cluster.close());
 /** What a daemon that starts waits for, on a machine that has other things to do. */
 const PATIENCE_MS = 30_000;
 
+test('the API server has taken each object of the manifest', async () => {
+  const daemonSet = await cluster.server.get(
+    '/apis/apps/v1/namespaces/kube-flannel/daemonsets/kube-flannel-ds',
+  );
+  const { template } = daemonSet.spec as { template: { spec: { containers: { args: string[] }[] } } };
+  assert.ok(template.spec.containers[0]?.args.includes('--kube-subnet-mgr'));
+  const role = await cluster.server.get('/apis/rbac.authorization.k8s.io/v1/clusterroles/flannel');
+  assert.deepEqual(role.rules, [
+    { apiGroups: [''], resources: ['pods'], verbs: ['get'] },
+    { apiGroups: [''], resources: ['nodes'], verbs: ['get', 'list', 'watch'] },
+    { apiGroups: [''], resources: ['nodes/status'], verbs: ['patch'] },
+  ]);
+  const config = await cluster.server.get('/api/v1/namespaces/kube-flannel/configmaps/kube-flannel-cfg');
+  const conf = (config.data as Record<string, string>)['net-conf.json'] ?? '';
+  assert.equal((JSON.parse(conf) as { Network: string }).Network, '10.244.0.0/16');
+});
+
 describe('a node', () => {
   afterEach(() => cluster.network.stopAll());
 

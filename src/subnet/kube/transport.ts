@@ -38,6 +38,9 @@ export interface TransportTimings {
   readonly pingMs: number;
 }
 
+/** Bytes that may be under way to us: with the 64 KB of RFC 9113 a page of nodes would wait for dozens of round trips. */
+const WINDOW = 1 << 20;
+
 export class Transport {
   private session: Promise<ClientHttp2Session | null> | null = null;
   private closed = false;
@@ -95,7 +98,13 @@ export class Transport {
       socket.destroy();
       return null;
     }
-    const session = connectHttp2(this.access.server.origin, { createConnection: () => socket });
+    const session = connectHttp2(this.access.server.origin, {
+      createConnection: () => socket,
+      settings: { initialWindowSize: WINDOW },
+    });
+    session.once('connect', () => {
+      session.setLocalWindowSize(WINDOW);
+    });
     // Whoever has a request on it hears of it there.
     session.on('error', () => undefined);
     keepAlive(session, socket, this.timings.pingMs);
