@@ -2,51 +2,25 @@
  * ICMP echo to one address: `node ping.js ADDRESS COUNT`. Prints the round-trip times in milliseconds as a JSON
  * array, null for an echo that was not answered in time. Needs CAP_NET_RAW.
  */
-import type { Socket } from 'raw-socket';
+import { openEcho } from '../src/echo.js';
+import { parseIp4 } from '../src/ip.js';
 
-const ECHO_REPLY = 0;
-const ECHO = 8;
+const ECHO_BYTES = 84;
 const TIMEOUT_MS = 1000;
-const IP_HEADER = 20;
 
 async function main([address = '', count = '5']: readonly string[]): Promise<void> {
-  // An optional dependency: it is compiled on installation, which may have failed.
-  const { default: raw } = await import('raw-socket');
-  const socket = raw.createSocket({ protocol: raw.Protocol.ICMP });
-  const id = process.pid & 0xffff;
+  const ip = parseIp4(address);
+  if (ip === undefined) throw new Error(`${address} is no IPv4 address`);
+  const { echo, reason } = await openEcho();
+  if (echo === null) throw new Error(reason);
   const times: (number | null)[] = [];
-  for (let sequence = 1; sequence <= Number(count); sequence++) {
-    const request = Buffer.alloc(64);
-    request.writeUInt8(ECHO, 0);
-    request.writeUInt16BE(id, 4);
-    request.writeUInt16BE(sequence, 6);
-    raw.writeChecksum(request, 2, raw.createChecksum(request));
-    times.push(await roundTrip(socket, request, address));
+  for (let i = 0; i < Number(count); i++) {
+    const result = await echo.ping(ip, { size: ECHO_BYTES, dontFragment: false, timeoutMs: TIMEOUT_MS });
+    if (result.outcome === 'unreachable') throw new Error(`${address}: ${result.reason}`);
+    times.push(result.outcome === 'reply' ? result.rttMs : null);
   }
-  socket.close();
+  echo.close();
   process.stdout.write(`${JSON.stringify(times)}\n`);
-}
-
-/** Milliseconds until the reply to `request` arrived, or null. */
-function roundTrip(socket: Socket, request: Buffer, address: string): Promise<number | null> {
-  return new Promise((resolve, reject) => {
-    const start = performance.now();
-    const timer = setTimeout(() => {
-      resolve(null);
-    }, TIMEOUT_MS);
-    socket.on('error', reject);
-    socket.on('message', (packet, source) => {
-      const reply = packet.subarray(IP_HEADER);
-      // The kernel delivers every ICMP message of the host; id and sequence tell ours apart.
-      if (source !== address || reply[0] !== ECHO_REPLY) return;
-      if (!reply.subarray(4, 8).equals(request.subarray(4, 8))) return;
-      clearTimeout(timer);
-      resolve(performance.now() - start);
-    });
-    socket.send(request, 0, request.length, address, (error) => {
-      if (error !== null) reject(error);
-    });
-  });
 }
 
 await main(process.argv.slice(2));

@@ -16,7 +16,7 @@ export async function ping(from: Host, address: string, count: number): Promise<
     const { stdout } = await from.exec(process.execPath, script('ping'), address, String(count));
     return JSON.parse(stdout) as (number | null)[];
   } catch (error) {
-    if (!String(error).includes('ERR_MODULE_NOT_FOUND') && !String(error).includes('raw.node')) throw error;
+    if (!String(error).includes('the package raw-socket')) throw error;
     return pingCommand(from, address, count);
   }
 }

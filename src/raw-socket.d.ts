@@ -3,18 +3,20 @@ declare module 'raw-socket' {
   export interface Socket {
     on(event: 'message', listener: (packet: Buffer, source: string) => void): this;
     on(event: 'error', listener: (error: Error) => void): this;
+    setOption(level: number, option: number, value: number): void;
     send(
       buffer: Buffer,
       offset: number,
       length: number,
       address: string,
+      before: () => void,
       done: (error: Error | null) => void,
     ): this;
     close(): this;
   }
   const raw: {
     readonly Protocol: { readonly ICMP: number };
-    createSocket(options: { protocol: number }): Socket;
+    createSocket(options: { protocol: number; bufferSize: number }): Socket;
     createChecksum(...parts: readonly Buffer[]): number;
     writeChecksum(buffer: Buffer, offset: number, checksum: number): Buffer;
   };
