@@ -1,9 +1,10 @@
 #!/usr/bin/env node
-/** The command `flanneld`, and `flanneld cleanup`: the only file that ends the process. */
+/** The command `flanneld`, `flanneld cleanup` and `flanneld doctor`: the only file that ends the process. */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { cleanUp } from './cleanup.js';
 import { runDaemon } from './daemon.js';
+import { doctor } from './doctor/command.js';
 import { FlannelError, UsageError, messageOf } from './errors.js';
 import { describeOptions, parseFlags } from './flags.js';
 import type { Options } from './flags.js';
@@ -11,10 +12,14 @@ import { configureLog, log } from './log.js';
 
 process.exit(await main());
 
-/** The exit status: 0 after a clean end, 2 for a command line that cannot be used, 1 for everything else. */
+/**
+ * The exit status: 0 after a clean end, 2 for a command line that cannot be used, 1 for everything else; doctor has
+ * statuses of its own beside them.
+ */
 async function main(): Promise<number> {
   try {
     const [first, ...rest] = process.argv.slice(2);
+    if (first === 'doctor') return await doctor(rest, process.env);
     const cleaning = first === 'cleanup';
     const command = parseFlags(
       cleaning ? rest : process.argv.slice(2),

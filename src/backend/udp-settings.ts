@@ -13,7 +13,7 @@ const MOST_GENERATION = 0xffffffff;
 const MOST_SOURCE_PORTS = 64; // a queue
 
 /** What each tier uses of the kernel, slowest first; `auto` is the last as far as the kernel goes. */
-const TIERS = {
+export const TIERS = {
   basic: [],
   batch: ['batch'],
   'udp-offload': ['batch', 'gso', 'gro'],
@@ -40,7 +40,7 @@ export function readUdpSettings(config: NetworkConfig, options: BackendOptions):
     port: options.udpPort === 0 ? networkPort : options.udpPort,
     networkPort,
     dataplane: {
-      features: featuresFor(options),
+      features: wantedFeatures(options),
       required: options.dataplaneTier !== 'auto',
       threads: threadsFor(options),
       queues: queuesFor(options),
@@ -68,7 +68,11 @@ function readPort(backend: string): number {
   return port;
 }
 
-function featuresFor({ dataplaneTier: tier, dataplaneDisable: disabled }: BackendOptions): Feature[] {
+/** What the flags ask of the kernel. */
+export function wantedFeatures({
+  dataplaneTier: tier,
+  dataplaneDisable: disabled,
+}: Pick<BackendOptions, 'dataplaneTier' | 'dataplaneDisable'>): Feature[] {
   const features: readonly Feature[] = TIERS[tier === 'auto' ? 'full' : tier];
   return features.filter((feature) => !(disabled as readonly Feature[]).includes(feature));
 }

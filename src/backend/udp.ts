@@ -21,8 +21,11 @@ import { Repairs } from './repairs.js';
 import { readUdpSettings } from './udp-settings.js';
 import type { UdpSettings } from './udp-settings.js';
 
-const OUTER_HEADERS = 28; // IPv4 and UDP
+/** Bytes of IPv4 and UDP around each packet. */
+export const OUTER_HEADERS = 28;
 const LEAST_MTU = 68; // RFC 791: every link carries this much
+/** Bytes that the external interface has to carry. */
+export const LEAST_UNDERLAY_MTU = LEAST_MTU + OUTER_HEADERS;
 const TUN_NAME = 'flannel%d';
 const WATCH_MS = 1000;
 const DROPS_EVERY = 10; // watch periods between two reports of drops
@@ -84,10 +87,10 @@ function ipv4Of({ address, publicIp }: ExternalInterface): { address: Ip4; publi
 
 /** @throws FlannelError for an interface that carries too little. */
 function overlayMtu({ name, mtu }: ExternalInterface): number {
-  if (mtu - OUTER_HEADERS < LEAST_MTU) {
+  if (mtu < LEAST_UNDERLAY_MTU) {
     throw new FlannelError(
       `interface ${name} has an MTU of ${mtu}, but the udp backend needs at least ` +
-        `${LEAST_MTU + OUTER_HEADERS}: raise it (\`ip link set dev ${name} mtu 1500\`) or choose another with --iface`,
+        `${LEAST_UNDERLAY_MTU}: raise it (\`ip link set dev ${name} mtu 1500\`) or choose another with --iface`,
     );
   }
   return mtu - OUTER_HEADERS;

@@ -1,0 +1,154 @@
+/** The store and the host as flanneld with these flags would find them. Nothing is taken or changed. */
+import { statSync } from 'node:fs';
+import { createUdpBackend } from '../backend/udp.js';
+import { readUdpSettings } from '../backend/udp-settings.js';
+import type { NetworkConfig } from '../config.js';
+import { controlSocketPath } from '../control-socket.js';
+import { findOwner } from '../dataplane.js';
+import { ConfigError, FlannelError, messageOf } from '../errors.js';
+import type { Options } from '../flags.js';
+import { IPV4_ONLY, selectInterface } from '../iface.js';
+import type { ExternalInterface } from '../iface.js';
+import { surveyHost } from '../iface/survey.js';
+import type { Cidr4 } from '../ip.js';
+import type { LeaseAttrs, StoredLease } from '../lease/lease.js';
+import { readHostNetwork } from '../netlink/rtnetlink.js';
+import type { HostNetwork, Link } from '../netlink/rtnetlink.js';
+import { createSubnetManager } from '../subnet/stores.js';
+import type { SubnetManager } from '../subnet/manager.js';
+import { readPreviousSubnet } from '../subnet/subnet-file.js';
+
+const STORE_MS = 8000;
+const DEFAULT_PORT = 8285;
+const OUR_DEVICE = /^flannel\d+$/;
+
+export interface Observed {
+  readonly options: Options;
+  readonly store: StoreFacts;
+  readonly host: HostNetwork;
+  /** Null, and then why. */
+  readonly external: ExternalInterface | null;
+  readonly externalProblem: string | null;
+  /** What flanneld would announce; null where it would not get that far. */
+  readonly attrs: LeaseAttrs | null;
+  /** What is wrong with the Backend of the config, or with flags about it. */
+  readonly settingsProblem: string | null;
+  /** The UDP port of this host. */
+  readonly port: number;
+  /** The subnet that the subnet file names. */
+  readonly ownSubnet: Cidr4 | null;
+  readonly owner: Owner;
+}
+
+export interface StoreFacts {
+  readonly description: string;
+  /** Why the store does not answer. */
+  readonly problem: string | null;
+  readonly config: NetworkConfig | null;
+  readonly configProblem: string | null;
+  readonly leases: readonly StoredLease[] | null;
+}
+
+/** The flanneld that runs here, if one does. */
+export interface Owner {
+  readonly alive: boolean;
+  /** Its device. */
+  readonly device: Link | null;
+}
+
+export async function observe(options: Options): Promise<Observed> {
+  const store = await observeStore(options);
+  const host = readHostNetwork();
+  const stack = store.config ?? IPV4_ONLY;
+  const external = attempt(() => selectInterface(options, surveyHost(options, stack), stack));
+  // A control socket is for those who forward.
+  const quiet = { ...options, controlSocket: 'none' };
+  const { config } = store;
+  const settings = attempt(() => (config === null ? null : readUdpSettings(config, quiet)));
+  const attrs = attempt(() =>
+    config === null || external.value === null ? null : createUdpBackend(config, external.value, quiet).attrs,
+  );
+  return {
+    options,
+    store,
+    host,
+    external: external.value,
+    externalProblem: external.problem,
+    attrs: attrs.value,
+    settingsProblem: settings.problem,
+    port: settings.value?.port ?? (options.udpPort || DEFAULT_PORT),
+    ownSubnet: readPreviousSubnet(options.subnetFile),
+    owner: findDaemon(options, host),
+  };
+}
+
+/** What `read` gives, or the words of the FlannelError that it throws. */
+function attempt<T>(read: () => T): { value: T | null; problem: string | null } {
+  try {
+    return { value: read(), problem: null };
+  } catch (error) {
+    if (!(error instanceof FlannelError)) throw error;
+    return { value: null, problem: error.message };
+  }
+}
+
+function findDaemon(options: Options, { links }: HostNetwork): Owner {
+  const path = controlSocketPath(options);
+  const { alive, device } = path === null ? { alive: false, device: null } : findOwner(path);
+  const named = links.find(({ name }) => name === device);
+  return {
+    alive,
+    device: named ?? links.find(({ name, tun }) => tun !== null && OUR_DEVICE.test(name)) ?? null,
+  };
+}
+
+async function observeStore(options: Options): Promise<StoreFacts> {
+  const nothing = { config: null, configProblem: null, leases: null };
+  const directory = options.subnetDir;
+  let manager: SubnetManager;
+  try {
+    // A store that is not there is not made by looking at it.
+    if (directory !== '') statSync(directory);
+    manager = createSubnetManager(options);
+  } catch (error) {
+    return { ...nothing, description: directory, problem: messageOf(error) };
+  }
+  const description = directory === '' ? `etcd at ${endpointNames(options)}` : `directory ${directory}`;
+  const signal = AbortSignal.timeout(STORE_MS);
+  try {
+    const config = await manager.getNetworkConfig(signal);
+    return {
+      description,
+      problem: null,
+      config,
+      configProblem: null,
+      leases: await snapshot(manager, signal),
+    };
+  } catch (error) {
+    if (error instanceof ConfigError) {
+      return { ...nothing, description, problem: null, configProblem: error.message };
+    }
+    const problem = signal.aborted ? `no answer within ${STORE_MS / 1000} s` : messageOf(error);
+    return { ...nothing, description, problem };
+  } finally {
+    manager.close();
+  }
+}
+
+function endpointNames({ etcdEndpoints }: Options): string {
+  return etcdEndpoints.replace(/\/\/[^/@,]*@/g, '//');
+}
+
+/** The leases of this moment; null where they do not come in time. */
+async function snapshot(manager: SubnetManager, late: AbortSignal): Promise<readonly StoredLease[] | null> {
+  const enough = new AbortController();
+  const signal = AbortSignal.any([late, enough.signal]);
+  try {
+    for await (const batch of manager.watchLeases(signal)) {
+      for (const event of batch) if (event.type === 'snapshot') return event.leases;
+    }
+    return null;
+  } finally {
+    enough.abort();
+  }
+}

@@ -1,0 +1,86 @@
+/** ICMP echo over the overlay: which hosts answer, and packets of which size pass. */
+import { openEcho } from '../echo.js';
+import type { Echo } from '../echo.js';
+import { formatIp4 } from '../ip.js';
+import type { StoredLease } from '../lease/lease.js';
+import { error, ok, skipped, warning } from './finding.js';
+import type { Finding } from './finding.js';
+import type { Observed } from './observe.js';
+import { peersOf } from './peers-of.js';
+
+const ID = 'peers';
+const SMALL = 64;
+const TIMEOUT_MS = 1000;
+const TRIES = 2;
+const AT_ONCE = 32;
+/** What every path has to carry; below it nothing is looked for. */
+const LEAST_MTU = 68;
+/** Bytes between two sizes of the sweep that are told apart. */
+const STEP = 4;
+
+export async function checkPeers(observed: Observed): Promise<Finding[]> {
+  const { owner } = observed;
+  const peers = peersOf(observed);
+  if (!owner.alive || owner.device === null) {
+    return [skipped(ID, 'no flanneld runs here, so there is no overlay to send over')];
+  }
+  if (peers.length === 0) return [skipped(ID, 'no other host has a lease')];
+  const { echo, reason } = await openEcho();
+  if (echo === null) return [skipped(ID, reason)];
+  const findings: Finding[] = [];
+  try {
+    for (let at = 0; at < peers.length; at += AT_ONCE) {
+      const some = peers.slice(at, at + AT_ONCE);
+      const mtu = owner.device.mtu;
+      findings.push(...(await Promise.all(some.map((peer) => checkPeer(echo, peer, mtu)))));
+    }
+  } finally {
+    echo.close();
+  }
+  return findings;
+}
+
+async function checkPeer(echo: Echo, { subnet, attrs }: StoredLease, mtu: number): Promise<Finding> {
+  const { ip } = subnet.v4.network();
+  const name = `${formatIp4(ip)} (host ${formatIp4(attrs.publicIp)})`;
+  const first = await reaches(echo, ip, SMALL);
+  if (first === null) {
+    return error(
+      ID,
+      `${name} does not answer over the overlay`,
+      'its containers and those of this host do not reach each other',
+      `look whether that host is up and runs flanneld, and run \`flanneld doctor\` there; ping ${formatIp4(attrs.publicIp)} from here`,
+    );
+  }
+  const largest = await sweep(echo, ip, mtu);
+  if (largest === mtu) return ok(ID, `${name} answers in ${first.toFixed(1)} ms, up to ${mtu} bytes`);
+  return warning(
+    ID,
+    `${name} answers, but only up to ${largest} bytes of the ${mtu} that the overlay has`,
+    'larger packets of its containers are lost, so connections stand still once they carry data',
+    'give all hosts one MTU that the network between them carries: ip link set dev INTERFACE mtu ' +
+      `${largest + 28} here and there (the overlay follows), or raise what is narrower`,
+  );
+}
+
+/** The largest packet that comes back whole; sizes below the device's MTU by halves. */
+async function sweep(echo: Echo, ip: number, mtu: number): Promise<number> {
+  if ((await reaches(echo, ip, mtu)) !== null) return mtu;
+  let [passes, fails] = [LEAST_MTU, mtu];
+  while (fails - passes > STEP) {
+    const size = (passes + fails) >> 1;
+    if ((await reaches(echo, ip, size)) !== null) passes = size;
+    else fails = size;
+  }
+  return passes;
+}
+
+/** Milliseconds to an answer; null for none. */
+async function reaches(echo: Echo, ip: number, size: number): Promise<number | null> {
+  for (let tries = 0; tries < TRIES; tries++) {
+    const result = await echo.ping(ip, { size, dontFragment: true, timeoutMs: TIMEOUT_MS });
+    if (result.outcome === 'reply') return result.rttMs;
+    if (result.outcome === 'too big') return null;
+  }
+  return null;
+}
