@@ -78,7 +78,14 @@ export function checkPaths(observed: Observed): Finding[] {
     return [skipped(id, 'the interface is not there or down, or the peers are not known')];
   const peers = peersOf(observed);
   const findings = peers.flatMap(({ attrs }) => checkPath(id, attrs.publicIp, external.name, external.mtu));
-  return findings.length > 0 ? findings : [ok(id, `${peers.length} other hosts have a way of the full size`)];
+  return findings.length > 0
+    ? findings
+    : [
+        ok(
+          id,
+          `packets of full size fit on the way to each of ${peers.length} other host${peers.length === 1 ? '' : 's'}`,
+        ),
+      ];
 }
 
 function checkPath(id: string, publicIp: Ip4, name: string, mtu: number): Finding[] {

@@ -1,7 +1,9 @@
 /** ICMP echo over the overlay: which hosts answer, and packets of which size pass. */
 import { openEcho } from '../echo.js';
 import type { Echo } from '../echo.js';
+import { OUTER_HEADERS } from '../backend/udp.js';
 import { formatIp4 } from '../ip.js';
+import type { Ip4 } from '../ip.js';
 import type { StoredLease } from '../lease/lease.js';
 import { error, ok, skipped, warning } from './finding.js';
 import type { Finding } from './finding.js';
@@ -15,8 +17,9 @@ const TRIES = 2;
 const AT_ONCE = 32;
 /** What every path has to carry; below it nothing is looked for. */
 const LEAST_MTU = 68;
-/** Bytes between two sizes of the sweep that are told apart. */
-const STEP = 4;
+/** The sweep waits for as long as the small echo lets expect, within bounds. */
+const LEAST_TIMEOUT_MS = 400;
+const PATIENCE = 20;
 
 export async function checkPeers(observed: Observed): Promise<Finding[]> {
   const { owner } = observed;
@@ -43,7 +46,7 @@ export async function checkPeers(observed: Observed): Promise<Finding[]> {
 async function checkPeer(echo: Echo, { subnet, attrs }: StoredLease, mtu: number): Promise<Finding> {
   const { ip } = subnet.v4.network();
   const name = `${formatIp4(ip)} (host ${formatIp4(attrs.publicIp)})`;
-  const first = await reaches(echo, ip, SMALL);
+  const first = await reaches(echo, ip, SMALL, TIMEOUT_MS);
   if (first === null) {
     return error(
       ID,
@@ -52,33 +55,38 @@ async function checkPeer(echo: Echo, { subnet, attrs }: StoredLease, mtu: number
       `look whether that host is up and runs flanneld, and run \`flanneld doctor\` there; ping ${formatIp4(attrs.publicIp)} from here`,
     );
   }
-  const largest = await sweep(echo, ip, mtu);
+  const largest = await sweep(
+    echo,
+    ip,
+    mtu,
+    Math.min(TIMEOUT_MS, Math.max(LEAST_TIMEOUT_MS, first * PATIENCE)),
+  );
   if (largest === mtu) return ok(ID, `${name} answers in ${first.toFixed(1)} ms, up to ${mtu} bytes`);
   return warning(
     ID,
     `${name} answers, but only up to ${largest} bytes of the ${mtu} that the overlay has`,
     'larger packets of its containers are lost, so connections stand still once they carry data',
     'give all hosts one MTU that the network between them carries: ip link set dev INTERFACE mtu ' +
-      `${largest + 28} here and there (the overlay follows), or raise what is narrower`,
+      `${largest + OUTER_HEADERS} here and there (the overlay follows), or raise what is narrower`,
   );
 }
 
 /** The largest packet that comes back whole; sizes below the device's MTU by halves. */
-async function sweep(echo: Echo, ip: number, mtu: number): Promise<number> {
-  if ((await reaches(echo, ip, mtu)) !== null) return mtu;
+async function sweep(echo: Echo, ip: Ip4, mtu: number, timeoutMs: number): Promise<number> {
+  if ((await reaches(echo, ip, mtu, timeoutMs)) !== null) return mtu;
   let [passes, fails] = [LEAST_MTU, mtu];
-  while (fails - passes > STEP) {
+  while (fails - passes > 1) {
     const size = (passes + fails) >> 1;
-    if ((await reaches(echo, ip, size)) !== null) passes = size;
+    if ((await reaches(echo, ip, size, timeoutMs)) !== null) passes = size;
     else fails = size;
   }
   return passes;
 }
 
 /** Milliseconds to an answer; null for none. */
-async function reaches(echo: Echo, ip: number, size: number): Promise<number | null> {
+async function reaches(echo: Echo, ip: Ip4, size: number, timeoutMs: number): Promise<number | null> {
   for (let tries = 0; tries < TRIES; tries++) {
-    const result = await echo.ping(ip, { size, dontFragment: true, timeoutMs: TIMEOUT_MS });
+    const result = await echo.ping(ip, { size, dontFragment: true, timeoutMs });
     if (result.outcome === 'reply') return result.rttMs;
     if (result.outcome === 'too big') return null;
   }

@@ -37,7 +37,6 @@ const BACKEND: BackendObservation = {
   repairs: new Map(),
   failure: null,
   dataplane: STATS,
-  plan: null,
 };
 const LEASE = {
   lease: {
