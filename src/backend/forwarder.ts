@@ -10,6 +10,7 @@ export type Forwarder = Pick<
   | 'setRoutes'
   | 'changeRoutes'
   | 'stats'
+  | 'takeRefusals'
   | 'rebind'
   | 'reopenDevice'
   | 'restart'

@@ -2,15 +2,18 @@
 import { availableParallelism } from 'node:os';
 import type { NetworkConfig } from '../config.js';
 import { prepareControlSocket } from '../control-socket.js';
-import type { DataplaneOptions, Feature } from '../dataplane.js';
+import type { DataplaneOptions, Feature, SourceCheck } from '../dataplane.js';
 import { FlannelError, messageOf } from '../errors.js';
-import { decodeField, parseJsonObject, readUint } from '../gojson.js';
+import { decodeField, parseJsonObject, readString, readUint } from '../gojson.js';
+import type { JsonValue } from '../gojson.js';
 import type { BackendOptions } from './backend.js';
 
 const DEFAULT_PORT = 8285;
 const MOST_QUEUES = 64;
 const MOST_GENERATION = 0xffffffff;
 const MOST_SOURCE_PORTS = 64; // a queue
+
+const SOURCE_CHECKS: readonly SourceCheck[] = ['peer', 'subnet', 'none'];
 
 /** What each tier uses of the kernel, slowest first; `auto` is the last as far as the kernel goes. */
 const TIERS = {
@@ -31,7 +34,7 @@ export interface UdpSettings {
 
 /** @throws FlannelError that says what to write instead. */
 export function readUdpSettings(config: NetworkConfig, options: BackendOptions): UdpSettings {
-  const networkPort = readPort(config.backend);
+  const { networkPort, sourceCheck } = readBackend(config.backend);
   checkRange('udp-port', options.udpPort, 0, 65535);
   checkRange('handover-generation', options.handoverGeneration, 0, MOST_GENERATION);
   checkRange('dataplane-queues', options.dataplaneQueues, 0, MOST_QUEUES);
@@ -49,23 +52,40 @@ export function readUdpSettings(config: NetworkConfig, options: BackendOptions):
       sendBuffer: options.dataplaneSendBuffer,
       controlSocket: prepareControlSocket(options),
       generation: options.handoverGeneration,
+      sourceCheck,
     },
   };
 }
 
-/** The `Port` of the config's Backend object. */
-function readPort(backend: string): number {
-  let port: number;
+interface BackendKeys {
+  readonly networkPort: number;
+  readonly sourceCheck: SourceCheck;
+}
+
+/** What the config's Backend object says. */
+function readBackend(backend: string): BackendKeys {
   try {
     const object = parseJsonObject(backend, 'Backend');
-    port = decodeField(object, 'Port', DEFAULT_PORT, readUint, 'a port number such as 8285');
+    return {
+      networkPort: inRange(
+        'Port',
+        decodeField(object, 'Port', DEFAULT_PORT, readUint, 'a port number such as 8285'),
+      ),
+      sourceCheck: decodeField(object, 'SourceCheck', 'peer', readSourceCheck, '"peer", "subnet" or "none"'),
+    };
   } catch (error) {
     throw new FlannelError(`error decoding UDP backend config: ${messageOf(error)}`, { cause: error });
   }
-  if (port < 1 || port > 65535) {
-    throw new FlannelError(`error decoding UDP backend config: Port ${port} must be from 1 to 65535`);
-  }
-  return port;
+}
+
+function inRange(name: string, port: number): number {
+  if (port >= 1 && port <= 65535) return port;
+  throw new FlannelError(`${name} ${port} must be from 1 to 65535`);
+}
+
+function readSourceCheck(value: JsonValue, before: SourceCheck): SourceCheck | undefined {
+  const text = readString(value, before);
+  return SOURCE_CHECKS.find((known) => known === text);
 }
 
 function featuresFor({ dataplaneTier: tier, dataplaneDisable: disabled }: BackendOptions): Feature[] {

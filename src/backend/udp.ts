@@ -16,6 +16,7 @@ import { OverlayDevice } from './device.js';
 import type { DeviceSettings } from './device.js';
 import type { Forwarder } from './forwarder.js';
 import { PeerRoutes } from './peer-routes.js';
+import { RefusalLog } from './refusals.js';
 import { Repairs } from './repairs.js';
 import { readUdpSettings } from './udp-settings.js';
 import type { UdpSettings } from './udp-settings.js';
@@ -95,6 +96,9 @@ function withNetlink<T>(step: (netlink: Rtnetlink) => T): T {
 
 export class UdpNetwork implements BackendNetwork {
   private readonly repairs = new Repairs();
+  private readonly refusals = new RefusalLog((message) => {
+    log.warning(message);
+  });
   private readonly tun: OverlayDevice;
   private readonly routes: PeerRoutes;
   private reopenFailure: string | null = null;
@@ -175,6 +179,7 @@ export class UdpNetwork implements BackendNetwork {
     for (let period = 1; await sleep(WATCH_MS, signal); period++) {
       const stats = this.dataplane.stats();
       if (this.isOver(stats)) return;
+      this.refusals.report(this.dataplane.takeRefusals());
       const { failure, features: left } = stats;
       for (const feature of features.filter((name) => !left.includes(name))) {
         log.warning(`the kernel refuses ${feature} at run time; going on without it`);

@@ -46,6 +46,7 @@ function openDataplane(split: boolean): Dataplane {
     tunnelAddress: TUNNEL.ip,
     controlSocket: null,
     generation: 0,
+    sourceCheck: 'peer',
   });
   const netlink = new Rtnetlink();
   const link = netlink.links().find(({ name }) => name === dataplane.tunName);
