@@ -9,6 +9,9 @@ import type { JsonValue } from '../gojson.js';
 import type { BackendOptions } from './backend.js';
 
 const DEFAULT_PORT = 8285;
+/** RFC 791: every link carries this much. */
+export const LEAST_MTU = 68;
+const MOST_MTU = 65507; // of a datagram over IPv4
 const MOST_QUEUES = 64;
 const MOST_GENERATION = 0xffffffff;
 const MOST_SOURCE_PORTS = 64; // a queue
@@ -28,13 +31,15 @@ export interface UdpSettings {
   readonly port: number;
   /** Of every host that announces none of its own. */
   readonly networkPort: number;
+  /** Of the overlay; null: what the external interface leaves. */
+  readonly mtu: number | null;
   /** What the dataplane is told whatever its addresses are. */
   readonly dataplane: Omit<DataplaneOptions, 'tunName' | 'bindAddress' | 'port' | 'tunnelAddress'>;
 }
 
 /** @throws FlannelError that says what to write instead. */
 export function readUdpSettings(config: NetworkConfig, options: BackendOptions): UdpSettings {
-  const { networkPort, sourceCheck } = readBackend(config.backend);
+  const { networkPort, mtu, sourceCheck } = readBackend(config.backend);
   checkRange('udp-port', options.udpPort, 0, 65535);
   checkRange('handover-generation', options.handoverGeneration, 0, MOST_GENERATION);
   checkRange('dataplane-queues', options.dataplaneQueues, 0, MOST_QUEUES);
@@ -42,6 +47,7 @@ export function readUdpSettings(config: NetworkConfig, options: BackendOptions):
   return {
     port: options.udpPort === 0 ? networkPort : options.udpPort,
     networkPort,
+    mtu,
     dataplane: {
       features: featuresFor(options),
       required: options.dataplaneTier !== 'auto',
@@ -59,6 +65,7 @@ export function readUdpSettings(config: NetworkConfig, options: BackendOptions):
 
 interface BackendKeys {
   readonly networkPort: number;
+  readonly mtu: number | null;
   readonly sourceCheck: SourceCheck;
 }
 
@@ -66,11 +73,11 @@ interface BackendKeys {
 function readBackend(backend: string): BackendKeys {
   try {
     const object = parseJsonObject(backend, 'Backend');
+    const port = decodeField(object, 'Port', DEFAULT_PORT, readUint, 'a port number such as 8285');
+    const mtu = decodeField(object, 'MTU', 0, readUint, 'a number of bytes such as 1400');
     return {
-      networkPort: inRange(
-        'Port',
-        decodeField(object, 'Port', DEFAULT_PORT, readUint, 'a port number such as 8285'),
-      ),
+      networkPort: inRange('Port', port, 1, 65535),
+      mtu: mtu === 0 ? null : inRange('MTU', mtu, LEAST_MTU, MOST_MTU),
       sourceCheck: decodeField(object, 'SourceCheck', 'peer', readSourceCheck, '"peer", "subnet" or "none"'),
     };
   } catch (error) {
@@ -78,9 +85,9 @@ function readBackend(backend: string): BackendKeys {
   }
 }
 
-function inRange(name: string, port: number): number {
-  if (port >= 1 && port <= 65535) return port;
-  throw new FlannelError(`${name} ${port} must be from 1 to 65535`);
+function inRange(name: string, value: number, least: number, most: number): number {
+  if (value >= least && value <= most) return value;
+  throw new FlannelError(`${name} ${value} must be from ${least} to ${most}`);
 }
 
 function readSourceCheck(value: JsonValue, before: SourceCheck): SourceCheck | undefined {

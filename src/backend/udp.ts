@@ -18,11 +18,10 @@ import type { Forwarder } from './forwarder.js';
 import { PeerRoutes } from './peer-routes.js';
 import { RefusalLog } from './refusals.js';
 import { Repairs } from './repairs.js';
-import { readUdpSettings } from './udp-settings.js';
+import { LEAST_MTU, readUdpSettings } from './udp-settings.js';
 import type { UdpSettings } from './udp-settings.js';
 
 const OUTER_HEADERS = 28; // IPv4 and UDP
-const LEAST_MTU = 68; // RFC 791: every link carries this much
 const TUN_NAME = 'flannel%d';
 const WATCH_MS = 1000;
 const DROPS_EVERY = 10; // watch periods between two reports of drops
@@ -35,7 +34,7 @@ export function createUdpBackend(
   options: BackendOptions,
 ): Backend {
   const settings = readUdpSettings(config, options);
-  const mtu = overlayMtu(external);
+  const mtu = overlayMtu(external, settings);
   return {
     attrs: attrsAt(external, settings),
     open(lease) {
@@ -73,15 +72,25 @@ function attrsAt({ publicIp }: ExternalInterface, { port, networkPort }: UdpSett
   };
 }
 
-/** @throws FlannelError for an interface that carries too little. */
-function overlayMtu({ name, mtu }: ExternalInterface): number {
-  if (mtu - OUTER_HEADERS < LEAST_MTU) {
+/** What the config says, else what the interface leaves. @throws FlannelError for one that carries too little. */
+function overlayMtu({ name, mtu }: ExternalInterface, { mtu: configured }: UdpSettings): number {
+  const fits = mtu - OUTER_HEADERS;
+  if (configured !== null) {
+    if (configured > fits) {
+      log.warning(
+        `The MTU of ${configured} in the network config is more than the ${fits} that interface ${name} carries; ` +
+          'packets above that are fragmented on their way',
+      );
+    }
+    return configured;
+  }
+  if (fits < LEAST_MTU) {
     throw new FlannelError(
       `interface ${name} has an MTU of ${mtu}, but the udp backend needs at least ` +
         `${LEAST_MTU + OUTER_HEADERS}: raise it (\`ip link set dev ${name} mtu 1500\`) or choose another with --iface`,
     );
   }
-  return mtu - OUTER_HEADERS;
+  return fits;
 }
 
 /** Runs `step` with a netlink client of its own. */
@@ -160,7 +169,7 @@ export class UdpNetwork implements BackendNetwork {
     }
     // The sockets are there now, so peers have to be told, whatever becomes of the MTU.
     this.external = external;
-    const mtu = overlayMtu(external);
+    const mtu = overlayMtu(external, this.settings);
     if (mtu === this.mtu) return;
     withNetlink((netlink) => {
       this.tun.resize(mtu, netlink);

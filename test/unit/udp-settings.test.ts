@@ -27,6 +27,18 @@ describe('the Backend object', () => {
     assert.equal(settingsOf({ sourcecheck: 'none' }).dataplane.sourceCheck, 'none', 'as Go reads keys');
   });
 
+  test('has an MTU where it says so', () => {
+    assert.equal(settingsOf({}).mtu, null);
+    assert.equal(settingsOf({ MTU: 0 }).mtu, null);
+    for (const mtu of [68, 1400, 65507]) assert.equal(settingsOf({ MTU: mtu }).mtu, mtu);
+    for (const mtu of [1, 67, 65508]) {
+      assert.throws(() => settingsOf({ MTU: mtu }), /udp backend config: MTU \d+ must be from 68 to 65507/i);
+    }
+    for (const mtu of ['1400', -1, 14.5]) {
+      assert.throws(() => settingsOf({ MTU: mtu }), /MTU is .*, expected a number of bytes such as 1400/);
+    }
+  });
+
   test('is refused with what it should say', () => {
     for (const wrong of ['off', 'Peer', '', true, 1]) {
       assert.throws(
