@@ -62,6 +62,14 @@ bool choice_field(const Napi::Object& object, const char* key, const char* yes, 
   return value == yes;
 }
 
+SourceCheck source_check_field(const Napi::Object& object) {
+  const std::string value = object.Get("sourceCheck").ToString().Utf8Value();
+  if (value == "none") return SourceCheck::none;
+  if (value == "peer") return SourceCheck::peer;
+  if (value == "subnet") return SourceCheck::subnet;
+  throw Napi::RangeError::New(object.Env(), "sourceCheck must be none, peer or subnet");
+}
+
 FeatureSet features_field(const Napi::Object& object) {
   const Napi::Value value = object.Get("features");
   if (!value.IsArray())
@@ -109,6 +117,7 @@ DataplaneOptions read_options(const Napi::CallbackInfo& info) {
   options.buffers.receive = static_cast<int>(number_field(object, "receiveBuffer", INT32_MAX));
   options.buffers.send = static_cast<int>(number_field(object, "sendBuffer", INT32_MAX));
   options.tunnel_address = number_field(object, "tunnelAddress", UINT32_MAX);
+  options.source_check = source_check_field(object);
   return options;
 }
 
@@ -188,6 +197,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
                         InstanceMethod<&DataplaneObject::change_routes>("changeRoutes"),
                         InstanceMethod<&DataplaneObject::stats>("stats"),
                         InstanceMethod<&DataplaneObject::peers>("peers"),
+                        InstanceMethod<&DataplaneObject::take_refusals>("takeRefusals"),
                         InstanceMethod<&DataplaneObject::rebind>("rebind"),
                         InstanceMethod<&DataplaneObject::reopen_device>("reopenDevice"),
                         InstanceMethod<&DataplaneObject::restart>("restart"),
@@ -335,6 +345,23 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     auto result = Napi::Object::New(env);
     result.Set("words", words);
     result.Set("figures", figures);
+    return result;
+  }
+
+  Napi::Value take_refusals(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const Dataplane::Refusals refusals = guarded(env, [&] { return core_->take_refusals(); });
+    const auto words = [&](const std::vector<Refusal>& sources) {
+      auto array = Napi::Uint32Array::New(env, 2 * sources.size());
+      for (size_t i = 0; i < sources.size(); i++) {
+        array[2 * i] = sources[i].source;
+        array[2 * i + 1] = sources[i].inner_source;
+      }
+      return array;
+    };
+    auto result = Napi::Object::New(env);
+    result.Set("unknownPeers", words(refusals.unknown_peers));
+    result.Set("wrongSubnets", words(refusals.wrong_subnets));
     return result;
   }
 

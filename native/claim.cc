@@ -63,6 +63,9 @@ void unpack(const Message& offer, std::vector<UniqueFd> descriptors, Claim& clai
   claim.listener = std::move(descriptors[next++]);
   if (offer.stands_by != 0) claim.standby = Connection(std::move(descriptors[next++]));
   const TunFacts tun = inspect_tun(descriptors[next].get());
+  if (offer.source_check > static_cast<uint32_t>(SourceCheck::subnet)) {
+    throw SystemError(EPROTO, "offer");
+  }
   if (tun.virtio != (offer.virtio != 0)) throw SystemError(EPROTO, "offer");
   Inheritance inheritance{tun.name,
                           tun.multi_queue,
@@ -71,6 +74,7 @@ void unpack(const Message& offer, std::vector<UniqueFd> descriptors, Claim& clai
                           offer.bind_address,
                           static_cast<uint16_t>(offer.port),
                           offer.tunnel_address,
+                          static_cast<SourceCheck>(offer.source_check),
                           {}};
   for (uint32_t i = 0; i < offer.queues; i++) {
     Queue& queue = inheritance.queues.emplace_back();

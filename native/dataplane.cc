@@ -151,7 +151,7 @@ void Dataplane::build_lanes(std::vector<Queue> queues) {
                                          syscalls_);
     lane.decap =
         std::make_unique<Decap>(udp, tun, fib_->reader(reader + 1), options_.tunnel_address,
-                                batch_size, features_, lane.decap_counters);
+                                batch_size, features_, lane.decap_counters, options_.source_check);
   }
 }
 
@@ -249,8 +249,13 @@ void Dataplane::reopen_device(bool persistent) {
 
 Estate Dataplane::estate() const {
   const std::lock_guard lock(address_);
-  Estate estate{virtio_,       features_.get(),         options_.bind_address,
-                options_.port, options_.tunnel_address, {}};
+  Estate estate{virtio_,
+                features_.get(),
+                options_.bind_address,
+                options_.port,
+                options_.tunnel_address,
+                options_.source_check,
+                {}};
   for (const auto& lane : lanes_) {
     auto& queue = estate.queues.emplace_back();
     queue.tun = lane->queue.tun.get();
@@ -319,6 +324,15 @@ std::vector<PeerFigures> Dataplane::peers() const {
     result.push_back(now);
   }
   return result;
+}
+
+Dataplane::Refusals Dataplane::take_refusals() {
+  Refusals refusals;
+  for (const auto& lane : lanes_) {
+    lane->decap_counters.unknown_peers.take(refusals.unknown_peers);
+    lane->decap_counters.wrong_subnets.take(refusals.wrong_subnets);
+  }
+  return refusals;
 }
 
 std::vector<double> Dataplane::histogram(Histogram histogram) const {

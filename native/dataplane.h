@@ -33,6 +33,7 @@ struct DataplaneOptions {
   uint16_t port;
   SocketBuffers buffers;
   uint32_t tunnel_address;  // source of ICMP errors
+  SourceCheck source_check = SourceCheck::none;
 };
 
 /// A TUN queue with the sockets that serve it.
@@ -51,6 +52,7 @@ struct Inheritance {
   uint32_t bind_address;
   uint16_t port;
   uint32_t tunnel_address;
+  SourceCheck source_check;
   std::vector<Queue> queues;
 };
 
@@ -66,6 +68,7 @@ struct Estate {
   uint32_t bind_address;
   uint16_t port;
   uint32_t tunnel_address;
+  SourceCheck source_check;
   std::vector<Borrowed> queues;
 };
 
@@ -135,6 +138,12 @@ class Dataplane {
   [[nodiscard]] std::array<uint64_t, kCounterCount> counters() const noexcept;
   /// Counts a bucket, one more bucket for what is beyond the last bound, and the sum of the values.
   [[nodiscard]] std::vector<double> histogram(Histogram histogram) const;
+  /// The sources refused since the last call, by reason; see SourceCheck.
+  struct Refusals {
+    std::vector<Refusal> unknown_peers;
+    std::vector<Refusal> wrong_subnets;
+  };
+  Refusals take_refusals();
   /// As the thread that sets routes sees them, in the order of their slots.
   [[nodiscard]] std::vector<PeerFigures> peers() const;
   /// The errno that ended a worker's direction, or 0; 0 again once closed.

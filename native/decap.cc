@@ -1,11 +1,16 @@
 // UDP -> TUN, in the order in which a packet meets it:
 //
 //   1. receive a batch of datagrams                            (turn, UdpSocket::receive)
-//   2. take rows of datagrams apart (UDP_GRO)                  (take)
-//   3. check length and header                                 (forward)
-//   4. TTL - 1; ran out: time-exceeded                         (forward)
-//   5. join the packets of a flow to super-packets             (write, Merger::add)
-//   6. write each of them to the TUN queue at once             (flush, TunQueue::write)
+//   2. drop what no peer has sent                              (take, refuse)
+//   3. take rows of datagrams apart (UDP_GRO)                  (take)
+//   4. check length and header                                 (forward)
+//   5. drop what is not from its peer's subnet                 (forward)
+//   6. TTL - 1; ran out: time-exceeded                         (forward)
+//   7. join the packets of a flow to super-packets             (write, Merger::add)
+//   8. write each of them to the TUN queue at once             (flush, TunQueue::write)
+//
+// A row has one source, so the second step is one look-up for all of its packets. Whether the
+// others are done depends on SourceCheck.
 //
 // A batch is what the socket held: nothing waits for a timer. The inner header's checksum is left
 // to the kernel behind the TUN device, which checks it anyway; only packets that are joined are
@@ -57,24 +62,29 @@ bool passes(int error) noexcept {
   }
 }
 
-/// The slot of the peer that a row comes from, told by its address alone: NAT and the spreading of
-/// source ports change the port. Peers behind one address are told apart by their subnets.
-uint32_t sender_of(const Fib& fib, const ReceiveBatch::Datagram& row) noexcept {
-  const uint32_t slot = fib.peer_at(row.source);
-  if (slot != Peer::kShared) return slot;
-  if (row.payload.size() < Ipv4Packet::kMinHeader) return Peer::kNone;
-  const Peer* peer = fib.lookup(load_be32(&row.payload[12]));
+/// The source of the first packet in a row (host order), or 0.
+uint32_t inner_source(const ReceiveBatch::Datagram& row) noexcept {
+  return row.payload.size() < Ipv4Packet::kMinHeader ? 0 : load_be32(&row.payload[12]);
+}
+
+/// The slot of the peer that has sent a row, of those at its address: peers behind one address are
+/// told apart by their subnets.
+uint32_t slot_of(const Fib& fib, const ReceiveBatch::Datagram& row, uint32_t at_address) noexcept {
+  if (at_address != Peer::kShared) return at_address;
+  const Peer* peer = fib.lookup(inner_source(row));
   return peer != nullptr && peer->address == row.source ? peer->slot : Peer::kNone;
 }
 
 }  // namespace
 
 Decap::Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, uint32_t tunnel_address,
-             size_t batch_size, ActiveFeatures& features, Counters& counters)
+             size_t batch_size, ActiveFeatures& features, Counters& counters,
+             SourceCheck source_check)
     : udp_(udp),
       tun_(tun),
       fib_(fib),
       counters_(counters),
+      source_check_(source_check),
       icmp_(tunnel_address, counters, Counter::decap_icmp_throttled),
       pool_(batch_size),
       batch_(pool_),
@@ -115,6 +125,8 @@ size_t Decap::forward_batch() noexcept {
 
 /// Takes a row of datagrams apart; how many there were.
 size_t Decap::take(const Fib& fib, const ReceiveBatch::Datagram& row) noexcept {
+  const uint32_t peer = fib.peer_at(row.source);
+  if (peer == Peer::kNone && source_check_ != SourceCheck::none) return refuse(row);
   if (row.truncated || row.payload.empty()) {
     counters_.add(Counter::decap_packets_in);
     counters_.add(row.truncated ? Counter::decap_oversized : Counter::decap_short);
@@ -123,15 +135,26 @@ size_t Decap::take(const Fib& fib, const ReceiveBatch::Datagram& row) noexcept {
   size_t count = 0;
   for (auto rest = row.payload; !rest.empty(); count++) {
     const size_t size = std::min(row.segment_size, rest.size());
-    forward(fib, rest.first(size));
+    forward(fib, rest.first(size), row.source);
     rest = rest.subspan(size);
   }
   counters_.add(Counter::decap_packets_in, count);
-  counters_.traffic.add(sender_of(fib, row), count, row.payload.size());
+  counters_.traffic.add(slot_of(fib, row, peer), count, row.payload.size());
   return count;
 }
 
-void Decap::forward(const Fib& fib, std::span<uint8_t> bytes) noexcept {
+/// Drops a row that comes from no peer; how many datagrams there were.
+size_t Decap::refuse(const ReceiveBatch::Datagram& row) noexcept {
+  const size_t size = std::max<size_t>(row.segment_size, 1);
+  const size_t count =
+      row.truncated ? 1 : std::max<size_t>(1, (row.payload.size() + size - 1) / size);
+  counters_.add(Counter::decap_packets_in, count);
+  counters_.add(Counter::decap_unknown_peer, count);
+  counters_.unknown_peers.note({ntohl(row.source), inner_source(row)});
+  return count;
+}
+
+void Decap::forward(const Fib& fib, std::span<uint8_t> bytes, in_addr_t from) noexcept {
   switch (Ipv4Packet::check(bytes)) {
     case Ipv4Fault::none:
       break;
@@ -145,6 +168,13 @@ void Decap::forward(const Fib& fib, std::span<uint8_t> bytes) noexcept {
       return counters_.add(Counter::decap_bad_length);
   }
   Ipv4Packet packet(bytes);
+  if (source_check_ == SourceCheck::subnet) {
+    const Peer* owner = fib.lookup(packet.source());
+    if (owner == nullptr || owner->address != from) {
+      counters_.wrong_subnets.note({ntohl(from), packet.source()});
+      return counters_.add(Counter::decap_wrong_subnet);
+    }
+  }
   if (packet.ttl() == 0) {
     counters_.add(Counter::decap_ttl_zero);
     return answer(fib, IcmpError::time_exceeded, packet);

@@ -8,6 +8,7 @@
 #include "ipv4.h"
 #include "packet.h"
 #include "snapshot.h"
+#include "source_check.h"
 #include "stats.h"
 #include "stopwatch.h"
 #include "tun.h"
@@ -19,7 +20,8 @@ class Decap {
  public:
   /// Everything is borrowed.
   Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, uint32_t tunnel_address,
-        size_t batch_size, ActiveFeatures& features, Counters& counters);
+        size_t batch_size, ActiveFeatures& features, Counters& counters,
+        SourceCheck source_check = SourceCheck::none);
 
   /// Never Turn::blocked: what the TUN device refuses is dropped and counted.
   Turn turn() noexcept;
@@ -32,7 +34,8 @@ class Decap {
   Turn receive_and_forward(size_t& moved) noexcept;
   size_t forward_batch() noexcept;
   size_t take(const Fib& fib, const ReceiveBatch::Datagram& row) noexcept;
-  void forward(const Fib& fib, std::span<uint8_t> bytes) noexcept;
+  size_t refuse(const ReceiveBatch::Datagram& row) noexcept;
+  void forward(const Fib& fib, std::span<uint8_t> bytes, in_addr_t from) noexcept;
   void answer(const Fib& fib, IcmpError error, Ipv4Packet offender) noexcept;
   void write(std::span<uint8_t> bytes) noexcept;
   void flush() noexcept;
@@ -46,6 +49,7 @@ class Decap {
   TunQueue tun_;
   Snapshot<Fib>::Reader& fib_;
   Counters& counters_;
+  SourceCheck source_check_;
   IcmpResponder icmp_;
   PacketPool pool_;
   ReceiveBatch batch_;

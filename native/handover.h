@@ -47,7 +47,7 @@ enum class Step : uint32_t {
 
 struct Message {
   static constexpr uint32_t kMagic = 0x464c414e;
-  static constexpr uint32_t kVersion = 1;
+  static constexpr uint32_t kVersion = 2;
 
   // These three stay as they are in every version, so that another one can be refused by name.
   uint32_t magic = kMagic;
@@ -64,6 +64,7 @@ struct Message {
   uint32_t bind_address = 0;  // host order
   uint32_t port = 0;
   uint32_t tunnel_address = 0;
+  uint32_t source_check = 0;
   char text[160] = {};  // refuse, abort: the reason
 
   void say(std::string_view reason) noexcept;

@@ -21,6 +21,12 @@ export interface NativeError extends Error {
  */
 export type Feature = 'batch' | 'gso' | 'gro' | 'tso' | 'uso';
 
+/**
+ * What is asked of a received datagram: `none`: nothing; `peer`: that it comes from the address, whatever the port, of a
+ * next hop of the routes; `subnet`: also that a route leads the inner packet's source back to that address.
+ */
+export type SourceCheck = 'none' | 'peer' | 'subnet';
+
 export interface DataplaneOptions {
   /** Name of the TUN device, or a template such as `flannel%d` that the kernel completes. */
   readonly tunName: string;
@@ -50,6 +56,7 @@ export interface DataplaneOptions {
   readonly sendBuffer: number;
   /** Source address of the ICMP errors: the address of the TUN device. */
   readonly tunnelAddress: number;
+  readonly sourceCheck: SourceCheck;
   /**
    * A unix socket by which the dataplane passes from process to process; null: it lives and dies with this one.
    * Where a process listens there already, its device and sockets are taken over by start(). The device stays
@@ -139,6 +146,11 @@ export declare class Dataplane {
    * kernel accepted as datagrams; in: as they came from the peer's address. Bytes are those of inner packets.
    */
   peers(): { readonly words: Uint32Array; readonly figures: Float64Array };
+  /**
+   * Who was refused by the source check since the last call, a few sources of each kind: two words a source (its
+   * address, and the inner source of one of its packets, 0 where there is none). Counted are all.
+   */
+  takeRefusals(): { readonly unknownPeers: Uint32Array; readonly wrongSubnets: Uint32Array };
   /** Moves the sockets to another local address. When it throws, they stay where they are. */
   rebind(address: number, port: number): void;
   /** Opens the device anew, under its name, after somebody has deleted it; without addresses, routes and MTU. */

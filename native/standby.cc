@@ -42,6 +42,7 @@ DataplaneOptions options_for(const Claim& claim) {
   for (const FeatureInfo& info : kFeatures) options.features.add(info.feature);
   options.split_threads = std::thread::hardware_concurrency() > 1;
   options.tunnel_address = claim.inheritance->tunnel_address;
+  options.source_check = claim.inheritance->source_check;
   return options;
 }
 

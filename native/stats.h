@@ -11,6 +11,8 @@
 #include <memory>
 #include <string_view>
 
+#include "source_check.h"
+
 namespace flannel {
 
 enum class Counter : uint8_t {
@@ -162,6 +164,9 @@ class alignas(128) Counters {
 
   /// With each peer, in this direction.
   PeerTraffic traffic;
+  /// By the source check: that are no peer's, and that sent from a subnet that is not theirs.
+  RefusedSources unknown_peers;
+  RefusedSources wrong_subnets;
 
  private:
   struct Buckets {

@@ -352,7 +352,8 @@ void Succession::offer() {
                   .virtio = estate.virtio,
                   .bind_address = estate.bind_address,
                   .port = estate.port,
-                  .tunnel_address = estate.tunnel_address};
+                  .tunnel_address = estate.tunnel_address,
+                  .source_check = static_cast<uint32_t>(estate.source_check)};
   const std::span<const int> all(descriptors);
   for (size_t done = 0; done < all.size();) {
     const size_t count = std::min(kDescriptorsAtOnce, all.size() - done);

@@ -9,7 +9,14 @@ import { FlannelError } from './errors.js';
 import { formatIp4 } from './ip.js';
 import type { Cidr4, Ip4 } from './ip.js';
 
-export type { CounterInfo, DataplaneOptions, Feature, HistogramInfo, Stats } from '../native/index.js';
+export type {
+  CounterInfo,
+  DataplaneOptions,
+  Feature,
+  HistogramInfo,
+  SourceCheck,
+  Stats,
+} from '../native/index.js';
 
 const native = loadAddon();
 
@@ -34,6 +41,15 @@ export interface PeerTraffic {
   readonly bytesOut: number;
   readonly packetsIn: number;
   readonly bytesIn: number;
+}
+
+/** A source of packets that the source check has refused. */
+export interface Refusal {
+  /** `peer`: it is no peer's address; `subnet`: it is, but the inner source is not in that peer's subnet. */
+  readonly reason: 'peer' | 'subnet';
+  readonly source: Ip4;
+  /** Of one of its packets; 0 for none. */
+  readonly innerSource: Ip4;
 }
 
 /** The packet forwarder: a TUN device, its UDP sockets, and the threads between them. */
@@ -124,6 +140,12 @@ export class Dataplane {
     return peers;
   }
 
+  /** Some of the sources that were refused since the last call. */
+  takeRefusals(): Refusal[] {
+    const { unknownPeers, wrongSubnets } = this.core.takeRefusals();
+    return [...toRefusals('peer', unknownPeers), ...toRefusals('subnet', wrongSubnets)];
+  }
+
   /** Stops the threads and closes every descriptor; the device goes with them. Idempotent. */
   close(): void {
     this.core.close();
@@ -141,6 +163,14 @@ function toWords(routes: readonly Route[]): Uint32Array {
     words[at++] = port;
   }
   return words;
+}
+
+function toRefusals(reason: Refusal['reason'], words: Uint32Array): Refusal[] {
+  const refusals: Refusal[] = [];
+  for (let i = 0; i < words.length; i += 2) {
+    refusals.push({ reason, source: words[i] ?? 0, innerSource: words[i + 1] ?? 0 });
+  }
+  return refusals;
 }
 
 /** A NETLINK_ROUTE socket; see native/index.d.ts. */

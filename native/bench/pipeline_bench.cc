@@ -122,7 +122,8 @@ BENCHMARK(encap)->Arg(1)->Arg(kBatchSize);
 void decap(benchmark::State& state) {
   const auto batch = static_cast<size_t>(state.range(0));
   Bed bed(batch);
-  Decap pipeline(bed.udp, bed.tun, bed.fib.reader(0), kTunnel, batch, bed.features, bed.counters);
+  Decap pipeline(bed.udp, bed.tun, bed.fib.reader(0), kTunnel, batch, bed.features, bed.counters,
+                 SourceCheck::subnet);
   run(state, bed.kernel, pipeline);
 }
 BENCHMARK(decap)->Arg(1)->Arg(kBatchSize);

@@ -111,7 +111,8 @@ TEST_P(AllocationTest, NoneOnceWarm) {
   const TunQueue tun(tun_.get(), virtio(), kernel());
   const size_t batch = GetParam().features.has(Feature::batch) ? kBatchSize : 1;
   Encap encap(tun, udp, fib_.reader(0), -1, ip(10, 244, 1, 0), batch, counters_, kernel());
-  Decap decap(udp, tun, fib_.reader(1), ip(10, 244, 1, 0), batch, features, counters_);
+  Decap decap(udp, tun, fib_.reader(1), ip(10, 244, 1, 0), batch, features, counters_,
+              SourceCheck::peer);
   const Bytes good = make_packet({.destination = ip(10, 244, 2, 2), .payload = 600});
   const Bytes no_route = make_packet({.destination = ip(10, 9, 9, 9)});
   Bytes out(65536 + sizeof(VirtioHeader));

@@ -1,3 +1,5 @@
+#include <optional>
+
 #include "pipeline.h"
 
 namespace flannel::test {
@@ -5,11 +7,18 @@ namespace {
 
 class DecapTest : public PipelineTest {
  protected:
-  Decap decap_{udp(), tun(), fib_.reader(0), kTunnelAddress, GetParam(), features_, counters_};
+  DecapTest() { check_sources(SourceCheck::none); }
+
+  void check_sources(SourceCheck check) {
+    decap_.emplace(udp(), tun(), fib_.reader(0), kTunnelAddress, GetParam(), features_, counters_,
+                   check);
+  }
+
+  std::optional<Decap> decap_;
 
   CounterDifference after(Bytes datagram) {
     kernel_.udp_in.push_back(std::move(datagram));
-    EXPECT_EQ(decap_.turn(), Turn::drained);
+    EXPECT_EQ(decap_->turn(), Turn::drained);
     EXPECT_EQ(unaccounted(counters_, "decap"), 0);
     return counted(counters_);
   }
@@ -40,7 +49,7 @@ TEST_P(DecapTest, KeepsTheOrder) {
   for (size_t i = 0; i < 150; i++) {
     kernel_.udp_in.push_back(make_packet({.first_payload_byte = static_cast<uint8_t>(i)}));
   }
-  EXPECT_EQ(decap_.turn(), Turn::drained);
+  EXPECT_EQ(decap_->turn(), Turn::drained);
   ASSERT_EQ(kernel_.tun_out.size(), 150U);
   for (size_t i = 0; i < 150; i++) EXPECT_EQ(kernel_.tun_out[i][20], static_cast<uint8_t>(i));
 }
@@ -102,7 +111,7 @@ TEST_P(DecapTest, ABadDatagramDoesNotHurtItsNeighbours) {
     kernel_.udp_in.push_back(make_packet({.first_payload_byte = static_cast<uint8_t>(i)}));
     kernel_.udp_in.push_back(Bytes(7, 0xff));
   }
-  EXPECT_EQ(decap_.turn(), Turn::drained);
+  EXPECT_EQ(decap_->turn(), Turn::drained);
   EXPECT_EQ(kernel_.tun_out.size(), 3U);
   EXPECT_EQ(counters_.get(Counter::decap_short), 3U);
 }
@@ -131,6 +140,68 @@ TEST_P(DecapTest, SendsNoErrorToASenderNobodyAnnounced) {
   EXPECT_EQ(after(make_packet({.source = ip(172, 16, 0, 1), .ttl = 1})), drop("decap_ttl_expired"));
   EXPECT_TRUE(kernel_.udp_out.empty());
   EXPECT_EQ(counters_.get(Counter::decap_icmp_failed), 1U);
+}
+
+TEST_P(DecapTest, RefusesWhatNoPeerHasSent) {
+  check_sources(SourceCheck::peer);
+  kernel_.udp_from.sin_addr.s_addr = htonl(ip(203, 0, 113, 9));
+  EXPECT_EQ(after(make_packet({.source = ip(10, 244, 2, 7)})), drop("decap_unknown_peer"));
+  EXPECT_TRUE(kernel_.tun_out.empty());
+  // Not even with an error, and whatever is wrong with it besides.
+  after(make_packet({.source = ip(10, 244, 2, 7), .ttl = 1}));
+  after(Bytes{});
+  EXPECT_EQ(after(Bytes(kMaxPacket + 1, 0x45)).at("decap_unknown_peer"), 4U);
+  EXPECT_TRUE(kernel_.udp_out.empty());
+
+  std::vector<Refusal> refused;
+  counters_.unknown_peers.take(refused);
+  ASSERT_EQ(refused.size(), 1U);
+  EXPECT_EQ(refused[0].source, ip(203, 0, 113, 9));
+  EXPECT_EQ(refused[0].inner_source, ip(10, 244, 2, 7));
+  counters_.unknown_peers.take(refused);
+  EXPECT_EQ(refused.size(), 1U);
+}
+
+TEST_P(DecapTest, CountsEveryPacketOfARefusedRow) {
+  if (GetParam() == 1) GTEST_SKIP() << "rows come with batches";
+  ActiveFeatures rows({Feature::batch, Feature::gro});
+  decap_.emplace(UdpSocket(ScriptedKernel::kUdp, rows, kernel_), tun(), fib_.reader(0),
+                 kTunnelAddress, GetParam(), rows, counters_, SourceCheck::peer);
+  kernel_.udp_from.sin_addr.s_addr = htonl(ip(203, 0, 113, 9));
+  const Bytes packet = make_packet({});
+  Bytes row;
+  for (int i = 0; i < 3; i++) row.insert(row.end(), packet.begin(), packet.end());
+  row.resize(row.size() - 5);
+  kernel_.gro_size = static_cast<int>(packet.size());
+  EXPECT_EQ(after(row), (CounterDifference{{"decap_packets_in", 3}, {"decap_unknown_peer", 3}}));
+}
+
+TEST_P(DecapTest, TakesPacketsOfAPeerFromAnyPortAndWithAnyInnerSource) {
+  check_sources(SourceCheck::peer);
+  kernel_.udp_from.sin_port = htons(1);
+  EXPECT_EQ(after(make_packet({.source = ip(172, 16, 0, 1)})),
+            (CounterDifference{{"decap_packets_in", 1}, {"decap_packets_out", 1}}));
+}
+
+TEST_P(DecapTest, RefusesEverybodyWhileThereAreNoRoutes) {
+  check_sources(SourceCheck::peer);
+  set_routes({});
+  EXPECT_EQ(after(make_packet({})), drop("decap_unknown_peer"));
+}
+
+TEST_P(DecapTest, RefusesAnInnerSourceThatIsNotItsPeers) {
+  check_sources(SourceCheck::subnet);
+  EXPECT_EQ(after(make_packet({.source = ip(10, 244, 3, 7)})), drop("decap_wrong_subnet"));
+  after(make_packet({.source = ip(172, 16, 0, 1)}));
+  EXPECT_EQ(counters_.get(Counter::decap_wrong_subnet), 2U);
+  EXPECT_TRUE(kernel_.tun_out.empty());
+  after(make_packet({.source = ip(10, 244, 2, 7)}));
+  EXPECT_EQ(kernel_.tun_out.size(), 1U);
+  std::vector<Refusal> refused;
+  counters_.wrong_subnets.take(refused);
+  ASSERT_EQ(refused.size(), 1U);
+  EXPECT_EQ(refused[0].source, ip(192, 168, 77, 2));
+  EXPECT_EQ(refused[0].inner_source, ip(10, 244, 3, 7));
 }
 
 TEST_P(DecapTest, CountsTheTrafficOfEachPeerByItsAddress) {
@@ -176,7 +247,7 @@ TEST_P(DecapTest, GoesOnAfterAnErrorOfTheNetwork) {
   uint64_t errors = 0;
   for (int error : {ECONNREFUSED, ECONNABORTED, EHOSTUNREACH, ENETDOWN, ENOMEM}) {
     kernel_.receive_error = error;
-    EXPECT_EQ(decap_.turn(), Turn::drained) << error;
+    EXPECT_EQ(decap_->turn(), Turn::drained) << error;
     EXPECT_EQ(counters_.get(Counter::decap_receive_errors), ++errors);
   }
 }
@@ -184,8 +255,8 @@ TEST_P(DecapTest, GoesOnAfterAnErrorOfTheNetwork) {
 TEST_P(DecapTest, FailsOnAnErrorThatWouldComeForEver) {
   for (int error : {EBADF, EACCES, EINVAL, ENOSYS}) {
     kernel_.receive_error = error;
-    EXPECT_EQ(decap_.turn(), Turn::failed) << error;
-    EXPECT_EQ(decap_.failure(), error);
+    EXPECT_EQ(decap_->turn(), Turn::failed) << error;
+    EXPECT_EQ(decap_->failure(), error);
   }
 }
 

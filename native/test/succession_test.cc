@@ -258,8 +258,8 @@ TEST_F(SuccessionTest, RefusesByName) {
       EXPECT_EQ(answer.step, Step::refuse);
       return answer.said();
     };
-    EXPECT_EQ(answer_to({.version = 2, .step = Step::hello}),
-              "it speaks version 2 of the handover protocol, and the owner version 1");
+    EXPECT_EQ(answer_to({.version = 3, .step = Step::hello}),
+              "it speaks version 3 of the handover protocol, and the owner version 2");
     EXPECT_EQ(answer_to({.step = Step::taken}), "it said what has no place here");
     const Connection first = stranger(Step::offer);
     EXPECT_EQ(answer_to({.step = Step::hello}), "another process is about to take over");

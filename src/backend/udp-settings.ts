@@ -2,29 +2,37 @@
 import { availableParallelism } from 'node:os';
 import type { NetworkConfig } from '../config.js';
 import { prepareControlSocket } from '../control-socket.js';
-import type { DataplaneOptions, Feature } from '../dataplane.js';
+import type { DataplaneOptions, Feature, SourceCheck } from '../dataplane.js';
 import { FlannelError, messageOf } from '../errors.js';
-import { decodeField, parseJsonObject, readUint } from '../gojson.js';
+import { decodeField, parseJsonObject, readString, readUint } from '../gojson.js';
+import type { JsonValue } from '../gojson.js';
 import type { BackendOptions } from './backend.js';
 import { TIERS } from './tiers.js';
 
 const DEFAULT_PORT = 8285;
+/** RFC 791: every link carries this much. */
+export const LEAST_MTU = 68;
+const MOST_MTU = 65507; // of a datagram over IPv4
 const MOST_QUEUES = 64;
 const MOST_GENERATION = 0xffffffff;
 const MOST_SOURCE_PORTS = 64; // a queue
+
+const SOURCE_CHECKS: readonly SourceCheck[] = ['peer', 'subnet', 'none'];
 
 export interface UdpSettings {
   /** Of this host. */
   readonly port: number;
   /** Of every host that announces none of its own. */
   readonly networkPort: number;
+  /** Of the overlay; null: what the external interface leaves. */
+  readonly mtu: number | null;
   /** What the dataplane is told whatever its addresses are. */
   readonly dataplane: Omit<DataplaneOptions, 'tunName' | 'bindAddress' | 'port' | 'tunnelAddress'>;
 }
 
 /** @throws FlannelError that says what to write instead. */
 export function readUdpSettings(config: NetworkConfig, options: BackendOptions): UdpSettings {
-  const networkPort = readPort(config.backend);
+  const { networkPort, mtu, sourceCheck } = readBackend(config.backend);
   checkRange('udp-port', options.udpPort, 0, 65535);
   checkRange('handover-generation', options.handoverGeneration, 0, MOST_GENERATION);
   checkRange('dataplane-queues', options.dataplaneQueues, 0, MOST_QUEUES);
@@ -32,6 +40,7 @@ export function readUdpSettings(config: NetworkConfig, options: BackendOptions):
   return {
     port: options.udpPort === 0 ? networkPort : options.udpPort,
     networkPort,
+    mtu,
     dataplane: {
       features: wantedFeatures(options),
       required: options.dataplaneTier !== 'auto',
@@ -42,23 +51,41 @@ export function readUdpSettings(config: NetworkConfig, options: BackendOptions):
       sendBuffer: options.dataplaneSendBuffer,
       controlSocket: prepareControlSocket(options),
       generation: options.handoverGeneration,
+      sourceCheck,
     },
   };
 }
 
-/** The `Port` of the config's Backend object. */
-function readPort(backend: string): number {
-  let port: number;
+interface BackendKeys {
+  readonly networkPort: number;
+  readonly mtu: number | null;
+  readonly sourceCheck: SourceCheck;
+}
+
+/** What the config's Backend object says. */
+function readBackend(backend: string): BackendKeys {
   try {
     const object = parseJsonObject(backend, 'Backend');
-    port = decodeField(object, 'Port', DEFAULT_PORT, readUint, 'a port number such as 8285');
+    const port = decodeField(object, 'Port', DEFAULT_PORT, readUint, 'a port number such as 8285');
+    const mtu = decodeField(object, 'MTU', 0, readUint, 'a number of bytes such as 1400');
+    return {
+      networkPort: inRange('Port', port, 1, 65535),
+      mtu: mtu === 0 ? null : inRange('MTU', mtu, LEAST_MTU, MOST_MTU),
+      sourceCheck: decodeField(object, 'SourceCheck', 'peer', readSourceCheck, '"peer", "subnet" or "none"'),
+    };
   } catch (error) {
     throw new FlannelError(`error decoding UDP backend config: ${messageOf(error)}`, { cause: error });
   }
-  if (port < 1 || port > 65535) {
-    throw new FlannelError(`error decoding UDP backend config: Port ${port} must be from 1 to 65535`);
-  }
-  return port;
+}
+
+function inRange(name: string, value: number, least: number, most: number): number {
+  if (value >= least && value <= most) return value;
+  throw new FlannelError(`${name} ${value} must be from ${least} to ${most}`);
+}
+
+function readSourceCheck(value: JsonValue, before: SourceCheck): SourceCheck | undefined {
+  const text = readString(value, before);
+  return SOURCE_CHECKS.find((known) => known === text);
 }
 
 /** What the flags ask of the kernel. */

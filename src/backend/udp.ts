@@ -18,13 +18,13 @@ import { OverlayDevice } from './device.js';
 import type { DeviceSettings } from './device.js';
 import type { Forwarder } from './forwarder.js';
 import { PeerRoutes } from './peer-routes.js';
+import { RefusalLog } from './refusals.js';
 import { Repairs } from './repairs.js';
-import { readUdpSettings } from './udp-settings.js';
+import { LEAST_MTU, readUdpSettings } from './udp-settings.js';
 import type { UdpSettings } from './udp-settings.js';
 
 /** Bytes of IPv4 and UDP around each packet. */
 export const OUTER_HEADERS = 28;
-const LEAST_MTU = 68; // RFC 791: every link carries this much
 /** Bytes that the external interface has to carry. */
 export const LEAST_UNDERLAY_MTU = LEAST_MTU + OUTER_HEADERS;
 const TUN_NAME = 'flannel%d';
@@ -39,7 +39,7 @@ export function createUdpBackend(
   options: BackendOptions,
 ): Backend {
   const settings = readUdpSettings(config, options);
-  const mtu = overlayMtu(external);
+  const mtu = overlayMtu(external, settings);
   const { address: bindAddress } = ipv4Of(external);
   return {
     attrs: attrsAt(external, settings),
@@ -86,20 +86,33 @@ function ipv4Of({ address, publicIp }: ExternalInterface): { address: Ip4; publi
   return { address, publicIp };
 }
 
-/** @throws FlannelError for an interface that carries too little. */
-function overlayMtu({ name, mtu }: ExternalInterface): number {
-  if (mtu < LEAST_UNDERLAY_MTU) {
+/** What the config says, else what the interface leaves. @throws FlannelError for one that carries too little. */
+function overlayMtu({ name, mtu }: ExternalInterface, { mtu: configured }: UdpSettings): number {
+  const fits = mtu - OUTER_HEADERS;
+  if (configured !== null) {
+    if (configured > fits) {
+      log.warning(
+        `The MTU of ${configured} in the network config is more than the ${fits} that interface ${name} carries; ` +
+          'packets above that are fragmented on their way',
+      );
+    }
+    return configured;
+  }
+  if (fits < LEAST_MTU) {
     throw new FlannelError(
       `interface ${name} has an MTU of ${mtu}, but the udp backend needs at least ` +
         `${LEAST_UNDERLAY_MTU}: raise it (\`ip link set dev ${name} mtu 1500\`) or choose another with --iface`,
     );
   }
-  return mtu - OUTER_HEADERS;
+  return fits;
 }
 
 export class UdpNetwork implements BackendNetwork {
   private readonly repairs = new Repairs();
   private readonly limit = new LineLimit();
+  private readonly refusals = new RefusalLog((message) => {
+    log.warning(message);
+  });
   private readonly tun: OverlayDevice;
   private readonly routes: PeerRoutes;
   private reopenFailure: string | null = null;
@@ -173,7 +186,7 @@ export class UdpNetwork implements BackendNetwork {
     if (address !== this.external.address) this.dataplane.rebind(address, this.settings.port);
     // The sockets are there now, so peers have to be told, whatever becomes of the MTU.
     this.external = external;
-    const mtu = overlayMtu(external);
+    const mtu = overlayMtu(external, this.settings);
     if (mtu === this.mtu) return;
     withNetlink((netlink) => {
       this.tun.resize(mtu, netlink);
@@ -192,6 +205,7 @@ export class UdpNetwork implements BackendNetwork {
     for (let period = 1; await sleep(WATCH_MS, signal); period++) {
       const stats = this.dataplane.stats();
       if (this.isOver(stats)) return;
+      this.refusals.report(this.dataplane.takeRefusals());
       const { failure, features: left } = stats;
       for (const report of this.limit.reports()) log.warning(report);
       for (const feature of features.filter((name) => !left.includes(name))) {

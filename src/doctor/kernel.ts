@@ -110,6 +110,7 @@ function probe(features: readonly Feature[]): readonly Feature[] {
     threads: 'single',
     queues: 1,
     sourcePorts: 1,
+    sourceCheck: 'none',
     bindAddress: LOOPBACK,
     port: 0,
     receiveBuffer: 0,

@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs';
 export interface PeerScript {
   readonly to: string;
   readonly send: readonly string[];
-  /** How many datagrams to wait for. */
+  /** How many datagrams to wait for; 0: ends once all are sent. */
   readonly expect: number;
 }
 
@@ -30,7 +30,13 @@ socket.on('message', (bytes, { address, port }) => {
   report.received.push({ from: `${address}:${port}`, bytes: bytes.toString('hex') });
   if (report.received.length === script.expect) socket.close();
 });
-for (const bytes of script.send) socket.send(Buffer.from(bytes, 'hex'), PORT, script.to);
-await once(socket, 'close');
+const closed = once(socket, 'close');
+for (const bytes of script.send) {
+  await new Promise((sent) => {
+    socket.send(Buffer.from(bytes, 'hex'), PORT, script.to, sent);
+  });
+}
+if (script.expect === 0) socket.close();
+await closed;
 clearTimeout(late);
 process.stdout.write(JSON.stringify(report));

@@ -6,7 +6,7 @@ import { readdirSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
-import { counters, Dataplane } from '../../src/dataplane.js';
+import { counters, Dataplane, histograms } from '../../src/dataplane.js';
 import { Cidr4 } from '../../src/ip.js';
 import { Rtnetlink } from '../../src/netlink/rtnetlink.js';
 
@@ -46,6 +46,7 @@ function openDataplane(split: boolean): Dataplane {
     tunnelAddress: TUNNEL.ip,
     controlSocket: null,
     generation: 0,
+    sourceCheck: 'peer',
   });
   const netlink = new Rtnetlink();
   const link = netlink.links().find(({ name }) => name === dataplane.tunName);
@@ -59,10 +60,27 @@ function openDataplane(split: boolean): Dataplane {
   return dataplane;
 }
 
+function count(dataplane: Dataplane, counter: string): number {
+  return dataplane.stats().counters[counters.findIndex(({ name }) => name === counter)] ?? 0;
+}
+
 function moved(dataplane: Dataplane): [number, number] {
-  const values = dataplane.stats().counters;
-  const of = (wanted: string) => values[counters.findIndex(({ name }) => name === wanted)] ?? 0;
-  return [of('encap_packets_in'), of('decap_packets_in')];
+  return [count(dataplane, 'encap_packets_in'), count(dataplane, 'decap_packets_in')];
+}
+
+/** Of a closed dataplane: its only peer and its histograms have to tell of the same packets as its counters. */
+function checkBooks(dataplane: Dataplane): void {
+  const out = count(dataplane, 'encap_packets_out');
+  const received = count(dataplane, 'decap_packets_in');
+  const peers = dataplane.peers();
+  const [peer] = peers;
+  const isPeer = peers.length === 1 && peer?.address === LOCAL && peer.port === 8285;
+  if (!isPeer || peer.packetsOut !== out || peer.packetsIn !== received) {
+    throw new Error(`${out} packets out and ${received} in, but peers ${JSON.stringify(peers)}`);
+  }
+  const histogram = histograms.findIndex(({ name }) => name === 'decap_call_packets');
+  const sum = dataplane.stats().histograms[histogram]?.at(-1);
+  if (sum !== received) throw new Error(`${received} packets in, but ${sum ?? 'none'} in the histogram`);
 }
 
 function holdings(): Holdings {
@@ -87,6 +105,7 @@ async function cycle(split: boolean): Promise<[number, number]> {
     counts = moved(dataplane);
   }
   dataplane.close();
+  checkBooks(dataplane);
   return counts;
 }
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Daemon } from '../../bench/daemon.js';
-import { TestNetwork } from '../lib/network.js';
+import { CONFIG, TestNetwork } from '../lib/network.js';
 import { datagramsBothWays, endAccounted, streamBothWays } from '../lib/traffic.js';
 
 const MIB = 1 << 20;
@@ -45,3 +45,35 @@ for (const underlay of [576, 1500, 9000, 65520]) {
     }
   });
 }
+
+describe('an MTU in the network config', () => {
+  let network: TestNetwork;
+  afterEach(async () => {
+    await network.stopAll();
+    await network.close();
+  });
+  const startWith = async (mtu: number): Promise<[Daemon, Daemon]> => {
+    const config = { ...CONFIG, Backend: { Type: 'udp', MTU: mtu } };
+    network = await TestNetwork.create(2, { config });
+    const [a, b] = await network.startAll();
+    assert.ok(a && b);
+    assert.equal(a.subnetEnv('FLANNEL_MTU'), String(mtu));
+    assert.match(await a.host.ip('link', 'show', 'flannel0'), new RegExp(` mtu ${mtu} `));
+    return [a, b];
+  };
+
+  test('holds in place of what the interface leaves', async () => {
+    const [a, b] = await startWith(1300);
+    assert.match(await pingWithDf(a, b, 1300), / 3 received/);
+    assert.match(await pingWithDf(a, b, 1301), /message too long, mtu[=:] ?1300/);
+    await streamBothWays(a, b, MIB);
+    assert.doesNotMatch(a.log, /is more than/);
+  });
+
+  test('that the interface does not carry is warned of, and packets arrive in fragments', async () => {
+    const [a, b] = await startWith(3000);
+    assert.match(a.log, /The MTU of 3000 in the network config is more than the 1472 that interface/);
+    assert.match(await pingWithDf(a, b, 3000), / 3 received/);
+    await streamBothWays(a, b, MIB);
+  });
+});

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import type { Daemon } from '../../bench/daemon.js';
 import { TestNetwork, unaccounted } from '../lib/network.js';
 import type { PeerScript, PeerReport } from '../lib/bare-peer.js';
+import { checksum, echo } from '../lib/raw-packets.js';
 
 const BARE_PEER = fileURLToPath(new URL('../lib/bare-peer.js', import.meta.url));
 const PEER_SUBNET = '10.244.200';
@@ -34,36 +35,6 @@ async function playPeer(script: PeerScript): Promise<PeerReport> {
   await writeFile(file, JSON.stringify(script));
   const { stdout } = await network.host(2).exec(process.execPath, BARE_PEER, file);
   return JSON.parse(stdout) as PeerReport;
-}
-
-/** An IPv4 header with a right checksum, and a payload behind it. */
-function packet(source: string, destination: string, ttl: number, protocol: number, payload: Buffer): Buffer {
-  const header = Buffer.alloc(20);
-  header[0] = 0x45;
-  header.writeUInt16BE(20 + payload.length, 2);
-  header[8] = ttl;
-  header[9] = protocol;
-  for (const [at, address] of [
-    [12, source],
-    [16, destination],
-  ] as const) {
-    header.set(address.split('.').map(Number), at);
-  }
-  header.writeUInt16BE(checksum(header), 10);
-  return Buffer.concat([header, payload]);
-}
-
-function checksum(bytes: Buffer): number {
-  let sum = 0;
-  for (let i = 0; i < bytes.length; i += 2) sum += bytes.readUInt16BE(i);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
-}
-
-function echo(source: string, destination: string, ttl = 64): Buffer {
-  const message = Buffer.from([8, 0, 0, 0, 0, 1, 0, 1, ...Buffer.from('payload!')]);
-  message.writeUInt16BE(checksum(message), 2);
-  return packet(source, destination, ttl, 1, message);
 }
 
 test('a datagram is the bare inner packet, from the port of the network', async () => {

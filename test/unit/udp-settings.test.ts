@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { readUdpSettings } from '../../src/backend/udp-settings.js';
+import type { UdpSettings } from '../../src/backend/udp-settings.js';
+import { parseNetworkConfig } from '../../src/config.js';
+import { FlannelError } from '../../src/errors.js';
+import { parseFlags } from '../../src/flags.js';
+
+const command = parseFlags([], {});
+assert(command.kind === 'run');
+const { options } = command;
+
+function settingsOf(backend: Readonly<Record<string, unknown>>): UdpSettings {
+  const config = { Network: '10.244.0.0/16', Backend: { Type: 'udp', ...backend } };
+  return readUdpSettings(parseNetworkConfig(JSON.stringify(config)), { ...options, controlSocket: 'none' });
+}
+
+describe('the Backend object', () => {
+  test('is checked for peers where it says nothing', () => {
+    assert.equal(settingsOf({}).dataplane.sourceCheck, 'peer');
+  });
+
+  test('names the source check', () => {
+    for (const sourceCheck of ['peer', 'subnet', 'none']) {
+      assert.equal(settingsOf({ SourceCheck: sourceCheck }).dataplane.sourceCheck, sourceCheck);
+    }
+    assert.equal(settingsOf({ sourcecheck: 'none' }).dataplane.sourceCheck, 'none', 'as Go reads keys');
+  });
+
+  test('has an MTU where it says so', () => {
+    assert.equal(settingsOf({}).mtu, null);
+    assert.equal(settingsOf({ MTU: 0 }).mtu, null);
+    for (const mtu of [68, 1400, 65507]) assert.equal(settingsOf({ MTU: mtu }).mtu, mtu);
+    for (const mtu of [1, 67, 65508]) {
+      assert.throws(() => settingsOf({ MTU: mtu }), /udp backend config: MTU \d+ must be from 68 to 65507/i);
+    }
+    for (const mtu of ['1400', -1, 14.5]) {
+      assert.throws(() => settingsOf({ MTU: mtu }), /MTU is .*, expected a number of bytes such as 1400/);
+    }
+  });
+
+  test('is refused with what it should say', () => {
+    for (const wrong of ['off', 'Peer', '', true, 1]) {
+      assert.throws(
+        () => settingsOf({ SourceCheck: wrong }),
+        (error) =>
+          error instanceof FlannelError &&
+          error.message.includes('SourceCheck is') &&
+          error.message.includes('expected "peer", "subnet" or "none"'),
+      );
+    }
+  });
+});
