@@ -18,6 +18,7 @@ import { sleep } from './retry.js';
 import type { SubnetManager } from './subnet/manager.js';
 import { createSubnetManager } from './subnet/stores.js';
 import { writeSubnetFile } from './subnet/subnet-file.js';
+import { TrafficRules } from './traffic/traffic-rules.js';
 
 const RETRY_MS = 1000;
 
@@ -37,7 +38,7 @@ export async function runDaemon(options: Options, signal: AbortSignal): Promise<
   }
 }
 
-/** From a config to packets: interface, lease, device, subnet file, then everything that goes on. */
+/** From a config to packets: interface, lease, device, traffic rules, subnet file, then everything that goes on. */
 async function serve(
   options: Options,
   config: NetworkConfig,
@@ -48,6 +49,7 @@ async function serve(
   const type = options.backend === '' ? config.backendType : options.backend.toLowerCase();
   log.info(`Found network config - Backend type: ${type}`);
   const createBackend = findBackend(type);
+  const rules = await TrafficRules.prepare(config, options);
   const external = selectInterface(options, readHostNetwork());
   const backend = createBackend(config, external, options);
 
@@ -58,6 +60,7 @@ async function serve(
   const network = backend.open(lease);
   const monitor = new NetworkMonitor(config.network);
   try {
+    await rules.install(lease.subnet);
     if (await writeSubnets(options, config, lease, network)) log.info('flannel is ready');
     const keeper = new LeaseKeeper(manager, lease, renewMargin);
     let { mtu } = network;
@@ -73,8 +76,10 @@ async function serve(
       followHost(monitor, follower, ended),
       followLeases(manager, lease, network, keeper, ended),
       keeper.run(ended),
+      rules.run(ended),
     ]);
   } finally {
+    rules.close();
     monitor.close();
     network.close();
   }

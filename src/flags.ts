@@ -33,10 +33,10 @@ type Kind = keyof ValueTypes;
 type Value = ValueTypes[Kind];
 
 /**
- * When a flag is refused because its feature comes in a later release: set to `true`, set to anything `positive`,
- * or set to anything `other` than the default.
+ * When a flag is refused because its feature comes in a later release: set to anything `positive`, or set to anything
+ * `other` than the default.
  */
-type Unsupported = 'true' | 'positive' | 'other';
+type Unsupported = 'positive' | 'other';
 
 interface Row<K extends Kind = Kind> {
   readonly kind: K;
@@ -81,8 +81,8 @@ const FLAGS = {
   'public-ip': row('string', '', 'IPv4 address that other hosts send to; by default that of the interface'),
   'public-ipv6': row('string', '', 'IPv6 address that other hosts send to; by default that of the interface', 'other'),
   'subnet-lease-renew-margin': row('int', 60, 'minutes before its end at which the lease is renewed, 1 to 1439'),
-  'ip-masq': row('bool', false, 'masquerade traffic that leaves the overlay network', 'other'),
-  'ip-masq-fully-random-disable': row('bool', false, 'masquerade without fully random source ports', 'other'),
+  'ip-masq': row('bool', false, 'masquerade traffic that leaves the overlay network'),
+  'ip-masq-fully-random-disable': row('bool', false, 'masquerade without fully random source ports'),
   'kube-subnet-mgr': row('bool', false, 'take subnets from Kubernetes nodes instead of etcd', 'other'),
   'kube-api-url': row('string', '', 'URL of the Kubernetes API server', 'other'),
   'kube-annotation-prefix': row('string', 'flannel.alpha.coreos.com', 'prefix of the annotations on Kubernetes nodes', 'other'),
@@ -91,9 +91,9 @@ const FLAGS = {
   'version': row('bool', false, 'print the version and exit'),
   'healthz-ip': row('string', '0.0.0.0', 'address that the health endpoint listens on', 'other'),
   'healthz-port': row('int', 0, 'port of the health endpoint; 0 turns it off', 'positive'),
-  'iptables-resync': row('int', 5, 'seconds between checks of the iptables rules', 'other'),
-  'iptables-forward-rules': row('bool', true, 'add rules that accept forwarded overlay traffic', 'true'),
-  'ip-blackhole-route': row('bool', false, 'keep a blackhole route for the own subnet', 'other'),
+  'iptables-resync': row('int', 5, 'seconds between checks of the traffic rules, where the kernel does not announce their changes; also how long the blackhole route waits at the start'),
+  'iptables-forward-rules': row('bool', true, 'add rules that accept forwarded overlay traffic'),
+  'ip-blackhole-route': row('bool', false, 'keep a blackhole route for the own subnet'),
   'net-config-path': row('string', '/etc/kube-flannel/net-conf.json', 'network config file, read with kube-subnet-mgr', 'other'),
   'set-node-network-unavailable': row('bool', true, 'clear the NetworkUnavailable condition of the Kubernetes node', 'other'),
   'v': row('level', 0, 'log messages up to this level'),
@@ -174,6 +174,23 @@ export function renewMarginMs(options: Pick<Options, 'subnetLeaseRenewMargin'>):
     );
   }
   return minutes * 60_000;
+}
+
+/** What a timer can wait, in seconds. */
+const MOST_SECONDS = 2_147_483;
+
+/**
+ * How often the traffic rules are looked at, in milliseconds.
+ * @throws FlannelError: a period of 0 would have no pause at all.
+ */
+export function iptablesResyncMs(options: Pick<Options, 'iptablesResync'>): number {
+  const seconds = options.iptablesResync;
+  if (seconds < 1 || seconds > MOST_SECONDS) {
+    throw new FlannelError(
+      `Invalid iptables-resync ${seconds}: write a number of seconds from 1 to ${MOST_SECONDS}`,
+    );
+  }
+  return seconds * 1000;
 }
 
 /** All options in one line, as `{name:value …}`, without secrets. */
@@ -303,7 +320,7 @@ function parseGoInteger(text: string): number {
 function refuseUnsupported(name: FlagName, value: Value | undefined, source: string): void {
   const { unsupported, initial }: Row = FLAGS[name];
   if (unsupported === undefined || value === undefined) return;
-  const harmless = { true: value !== true, positive: Number(value) <= 0, other: value === initial };
+  const harmless = { positive: Number(value) <= 0, other: value === initial };
   if (!harmless[unsupported]) throw new UsageError(`--${name} is not supported yet; leave it out${source}`);
 }
 

@@ -25,7 +25,7 @@ async function main(): Promise<number> {
     if (command.kind === 'help') return print(command.text);
     configureLog(command.options);
     for (const warning of command.warnings) log.warning(warning);
-    if (cleaning) cleanUp(command.options);
+    if (cleaning) await cleanUp(command.options);
     else await run(command.options);
     return 0;
   } catch (error) {

@@ -20,6 +20,8 @@ need etcd etcd-server
 need etcdctl etcd-client
 need ip iproute2
 need iperf3 iperf3
+need iptables iptables
+need nft nftables
 need ethtool ethtool
 need ping iputils-ping
 need unshare util-linux

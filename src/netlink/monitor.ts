@@ -17,7 +17,7 @@ export class NetworkMonitor {
 
   /** @param network the overlay: of all routes, only its own and default ones count */
   constructor(private readonly network: Cidr4) {
-    this.events = openNetlinkEvents(Object.values(RTNLGRP), () => {
+    this.events = openNetlinkEvents('route', Object.values(RTNLGRP), () => {
       this.read();
     });
     this.alarm.ring(); // for what happened before

@@ -312,18 +312,12 @@ describe('features of later releases', () => {
       'kube-subnet-mgr=true',
       'kube-api-url=x',
     ],
-    ...['kubeconfig-file=x', 'public-ipv6=::1', 'ip-masq', 'ip-blackhole-route=1', 'healthz-port=8285'],
+    ...['kubeconfig-file=x', 'public-ipv6=::1', 'healthz-port=8285'],
     ...[
       'kube-annotation-prefix=x',
       'net-config-path=x',
       'set-node-network-unavailable=false',
       'healthz-ip=::1',
-    ],
-    ...[
-      'iptables-resync=6',
-      'ip-masq-fully-random-disable',
-      'iptables-forward-rules',
-      'iptables-forward-rules=true',
     ],
   ];
   for (const flag of refused) {
@@ -346,24 +340,17 @@ describe('features of later releases', () => {
         '-kubeconfig-file=',
         '-public-ipv6=',
       ],
-      ...[
-        '-ip-masq=false',
-        '-ip-blackhole-route=false',
-        '-healthz-port=0',
-        '-healthz-port=-1',
-        '-healthz-ip=0.0.0.0',
-      ],
-      ...[
-        '-kube-annotation-prefix=flannel.alpha.coreos.com',
-        '-iptables-resync=5',
-        '-iptables-forward-rules=false',
-      ],
+      ...['-healthz-port=0', '-healthz-port=-1', '-healthz-ip=0.0.0.0'],
+      ...['-kube-annotation-prefix=flannel.alpha.coreos.com'],
       ...['-net-config-path=/etc/kube-flannel/net-conf.json', '-set-node-network-unavailable'],
     );
   });
 
   test('the command line overrides a variable that would be refused', () => {
-    assert.equal(run(['-ip-masq=false'], { FLANNELD_IP_MASQ: 'true' }).options.ipMasq, false);
+    assert.equal(
+      run(['-kube-subnet-mgr=false'], { FLANNELD_KUBE_SUBNET_MGR: 'true' }).options.kubeSubnetMgr,
+      false,
+    );
   });
 
   test('etcd over TLS and with a password is no such feature', () => {
