@@ -1,4 +1,4 @@
-/** What the rules do to packets of containers and hosts, and that connections go on while they change. */
+/** What the rules do to packets of containers and hosts, and that nothing is lost while they change. */
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { createSocket } from 'node:dgram';
@@ -142,19 +142,21 @@ for (const manager of ['legacy', 'nft', 'nftables'] as const) {
   });
 }
 
-test('a NATed stream goes on, complete, while rules are replaced, repaired and switched', async (t) => {
+test('a NATed stream and a ping lose nothing while rules are replaced, repaired and switched', async (t) => {
   await restart('legacy');
   const stream = await Stream.outside();
+  const ping = new Ping(pod(1), GATEWAY);
   t.after(() => {
     stream.close();
   });
   for (const manager of ['legacy', 'nft', 'nftables', 'nft'] as const) {
     await restart(manager);
     await showsRules(manager);
-    await flushMasquerading(manager);
+    await damage(manager);
     await eventually(() => showsRules(manager), 20_000);
     await stream.goesOn();
   }
+  await ping.end();
 });
 
 async function showsRules(manager: Variant | 'nftables'): Promise<void> {
@@ -167,10 +169,11 @@ async function showsRules(manager: Variant | 'nftables'): Promise<void> {
   }
 }
 
-async function flushMasquerading(manager: Variant | 'nftables'): Promise<void> {
+/** Takes away rules, but none that the traffic needs. */
+async function damage(manager: Variant | 'nftables'): Promise<void> {
   const host = network.host(1);
-  if (manager === 'nftables') await host.exec('nft', 'flush', 'chain', 'ip', 'flannel-ipv4', 'postrtg');
-  else await host.exec(`iptables-${manager}`, '-w', '-t', 'nat', '-F', 'FLANNEL-POSTRTG');
+  if (manager === 'nftables') await host.exec('nft', 'flush', 'chain', 'ip', 'flannel-ipv4', 'forward');
+  else await host.exec(`iptables-${manager}`, '-w', '-t', 'nat', '-D', 'FLANNEL-POSTRTG', '1');
 }
 
 /** Numbered words from the first pod to a server outside of the overlay. */
@@ -218,5 +221,26 @@ class Stream {
       if (this.rest.readUInt32BE(at) !== this.expected++) this.wrong++;
     }
     this.rest = this.rest.subarray(at);
+  }
+}
+
+/** Pings 50 times a second. */
+class Ping {
+  private output = '';
+  private readonly probe: ChildProcess;
+
+  constructor(from: Host, to: string) {
+    const stdio = ['ignore', 'pipe', 'inherit'] as const;
+    this.probe = from.spawn('ping', ['-n', '-q', '-i', '0.02', to], { stdio: [...stdio] });
+    this.probe.stdout?.setEncoding('utf8').on('data', (text: string) => (this.output += text));
+  }
+
+  /** @throws where one was not answered. */
+  async end(): Promise<void> {
+    this.probe.kill('SIGINT');
+    await once(this.probe, 'close');
+    const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(this.output) ?? [];
+    // The last one may be on its way.
+    assert.ok(Number(sent) > 100 && Number(sent) - Number(received) <= 1, this.output);
   }
 }
