@@ -60,7 +60,12 @@ async function demo(folder: string, storeName: 'directory' | 'etcd'): Promise<nu
   const daemons: Daemon[] = [];
   try {
     for (const host of topology.hosts) {
-      daemons.push(Daemon.start(host, join(folder, `${host.name}.env`), store.flags));
+      daemons.push(
+        Daemon.start(host, join(folder, `${host.name}.env`), [
+          ...store.flags,
+          '--iptables-forward-rules=false',
+        ]),
+      );
     }
     for (const daemon of daemons) {
       stopIfAsked();

@@ -422,14 +422,16 @@ class NetlinkEventsObject : public Napi::ObjectWrap<NetlinkEventsObject> {
 
   explicit NetlinkEventsObject(const Napi::CallbackInfo& info)
       : ObjectWrap(info), env_(info.Env()) {
+    if (!info[0].IsNumber()) throw Napi::TypeError::New(env_, "family must be a number");
+    const int family = info[0].ToNumber().Int32Value();
     const std::vector<uint32_t> groups = read_groups(info);
-    if (!info[1].IsFunction()) throw Napi::TypeError::New(env_, "readable must be a function");
-    readable_ = Napi::ThreadSafeFunction::New(env_, info[1].As<Napi::Function>(), "netlink", 1, 1);
+    if (!info[2].IsFunction()) throw Napi::TypeError::New(env_, "readable must be a function");
+    readable_ = Napi::ThreadSafeFunction::New(env_, info[2].As<Napi::Function>(), "netlink", 1, 1);
     readable_.Unref(env_);
     try {
       core_ = guarded(env_, [&] {
         return std::make_unique<NetlinkEvents>(
-            groups, [readable = readable_] { readable.NonBlockingCall(); });
+            family, groups, [readable = readable_] { readable.NonBlockingCall(); });
       });
     } catch (...) {
       readable_.Abort();
@@ -445,9 +447,9 @@ class NetlinkEventsObject : public Napi::ObjectWrap<NetlinkEventsObject> {
 
  private:
   static std::vector<uint32_t> read_groups(const Napi::CallbackInfo& info) {
-    if (!info[0].IsArray())
+    if (!info[1].IsArray())
       throw Napi::TypeError::New(info.Env(), "groups must be an array of numbers");
-    const auto numbers = info[0].As<Napi::Array>();
+    const auto numbers = info[1].As<Napi::Array>();
     std::vector<uint32_t> groups;
     for (uint32_t i = 0; i < numbers.Length(); i++) {
       groups.push_back(numbers.Get(i).ToNumber().Uint32Value());

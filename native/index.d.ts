@@ -183,10 +183,10 @@ export interface NetlinkNews {
 /** A subscription to what the kernel announces. It does not keep the event loop alive. */
 export declare class NetlinkEvents {
   /**
-   * Subscribes to the RTNLGRP_* of linux/rtnetlink.h. The event loop calls `readable` whenever there is news that
+   * Subscribes to groups of a family of linux/netlink.h, such as the RTNLGRP_* of NETLINK_ROUTE. The event loop calls `readable` whenever there is news that
    * read() has not fetched, several announcements together; never after close().
    */
-  constructor(groups: readonly number[], readable: () => void);
+  constructor(family: number, groups: readonly number[], readable: () => void);
   /** Everything that waits; never blocks. Nothing once closed. */
   read(): NetlinkNews;
   /** Idempotent. */

@@ -146,8 +146,8 @@ NetlinkReply NetlinkSocket::exchange(std::span<const uint8_t> message) {
 
 namespace {
 
-UniqueFd subscribe(std::span<const uint32_t> groups) {
-  UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+UniqueFd subscribe(int family, std::span<const uint32_t> groups) {
+  UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, family));
   if (!fd.valid()) throw SystemError(errno, "socket(AF_NETLINK)");
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
@@ -181,8 +181,9 @@ bool split(std::span<const uint8_t> datagram, std::vector<Bytes>& messages) {
 
 }  // namespace
 
-NetlinkEvents::NetlinkEvents(std::span<const uint32_t> groups, std::function<void()> readable)
-    : NetlinkEvents(subscribe(groups), std::move(readable)) {}
+NetlinkEvents::NetlinkEvents(int family, std::span<const uint32_t> groups,
+                             std::function<void()> readable)
+    : NetlinkEvents(subscribe(family, groups), std::move(readable)) {}
 
 NetlinkEvents::NetlinkEvents(UniqueFd socket, std::function<void()> readable)
     : socket_(std::move(socket)),

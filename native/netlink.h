@@ -1,5 +1,5 @@
-// NETLINK_ROUTE sockets (netlink(7)): one for requests, one for announcements. The messages
-// themselves are built and read in TypeScript.
+// Netlink sockets (netlink(7)): one for requests to NETLINK_ROUTE, one for announcements. The
+// messages themselves are built and read in TypeScript.
 #pragma once
 
 #include <cstdint>
@@ -59,9 +59,10 @@ struct NetlinkNews {
 /// some: they stay in the socket, whose buffer bounds them, until read() fetches them.
 class NetlinkEvents {
  public:
-  /// Subscribes to these RTNLGRP_*. `readable` is called on the waiting thread, at least once after
-  /// the last announcement that read() has not fetched; it must not throw. Throws SystemError.
-  NetlinkEvents(std::span<const uint32_t> groups, std::function<void()> readable);
+  /// Subscribes to groups of a family: RTNLGRP_* of NETLINK_ROUTE, NFNLGRP_* of NETLINK_NETFILTER.
+  /// `readable` is called on the waiting thread, at least once after the last announcement that
+  /// read() has not fetched; it must not throw. Throws SystemError.
+  NetlinkEvents(int family, std::span<const uint32_t> groups, std::function<void()> readable);
   /// Over a datagram socket that exists already.
   NetlinkEvents(UniqueFd socket, std::function<void()> readable);
   ~NetlinkEvents() { close(); }

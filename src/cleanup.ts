@@ -7,12 +7,13 @@ import type { Options } from './flags.js';
 import { log } from './log.js';
 import { Rtnetlink } from './netlink/rtnetlink.js';
 import type { Link } from './netlink/rtnetlink.js';
+import { removeTrafficRules } from './traffic/traffic-rules.js';
 
 /** The names that the kernel makes of the backend's template. */
 const OUR_NAME = /^flannel\d+$/;
 
 /** @throws FlannelError while a flanneld, or one that stands by for it, is at work. */
-export function cleanUp(options: Options): void {
+export async function cleanUp(options: Options): Promise<void> {
   const path = controlSocketPath(options);
   const { alive, device } = path === null ? { alive: false, device: null } : findOwner(path);
   if (alive) {
@@ -29,6 +30,7 @@ export function cleanUp(options: Options): void {
   } finally {
     netlink.close();
   }
+  await removeTrafficRules(options.subnetFile);
   for (const file of [path, path && `${path}.lock`, statusSocketPath(options)]) {
     if (file !== null) rmSync(file, { force: true });
   }

@@ -3,7 +3,7 @@ import { decodeField, fields, parseJsonObject, readString, readUint } from './go
 import type { JsonObject, JsonValue } from './gojson.js';
 import { Cidr4, formatIp4, maskOf, parseIp4 } from './ip.js';
 import type { Ip4 } from './ip.js';
-import { canonicalIp6 } from './ip6.js';
+import { canonicalIp6, networkOfCidr6 } from './ip6.js';
 
 /** The validated network config, defaults filled in. */
 export interface NetworkConfig {
@@ -12,6 +12,8 @@ export interface NetworkConfig {
   readonly enableNFTables: boolean;
   /** In network form. */
   readonly network: Cidr4;
+  /** IPv6Network as canonical text in network form, also where EnableIPv6 is false; null when there is none. */
+  readonly ipv6Network: string | null;
   readonly subnetMin: Ip4;
   readonly subnetMax: Ip4;
   readonly subnetLen: number;
@@ -62,7 +64,7 @@ function readConfig(text: string, complete: (given: Ipv4Members) => Ipv4Members)
   const enableIPv6 = bool('EnableIPv6', false);
   const enableNFTables = bool('EnableNFTables', false);
   const members = readIpv4Members(config);
-  checkIpv6Members(config);
+  const ipv6Network = readIpv6Members(config);
   const backend = readBackend(config);
   if (enableIPv6) {
     throw new ConfigError(
@@ -74,7 +76,7 @@ function readConfig(text: string, complete: (given: Ipv4Members) => Ipv4Members)
       'EnableIPv4 is false, but only IPv4 is supported so far; set EnableIPv4 to true and EnableIPv6 to false',
     );
   }
-  return { enableIPv4, enableIPv6, enableNFTables, ...complete(members), ...backend };
+  return { enableIPv4, enableIPv6, enableNFTables, ...complete(members), ipv6Network, ...backend };
 }
 
 function readIpv4Members(config: JsonObject): Ipv4Members {
@@ -93,13 +95,13 @@ function readIpv4Members(config: JsonObject): Ipv4Members {
 }
 
 /** A member that makes no sense is an error even where nothing will use it. */
-function checkIpv6Members(config: JsonObject): void {
-  const network = 'an IPv6 network such as "fd00:5::/48"';
-  decodeField(config, 'IPv6Network', '', readCidr6, network);
+function readIpv6Members(config: JsonObject): string | null {
+  const network = decodeField(config, 'IPv6Network', '', readCidr6, 'an IPv6 network such as "fd00:5::/48"');
   for (const key of ['IPv6SubnetMin', 'IPv6SubnetMax']) {
     decodeField(config, key, '', readIp6, 'an IPv6 address in quotes, such as "fd00:5:0:1::"');
   }
   decodeField(config, 'IPv6SubnetLen', 0, readUint, 'a whole number without quotes, such as 64');
+  return network === '' || network === '::/0' ? null : network;
 }
 
 function readBackend(config: JsonObject): Pick<NetworkConfig, 'backend' | 'backendType'> {
@@ -201,8 +203,6 @@ function readIp6(value: JsonValue, before: string): string | undefined {
 
 function readCidr6(value: JsonValue): string | undefined {
   if (value.kind !== 'string') return undefined;
-  if (Cidr4.parse(value.value) !== undefined) return value.value; // flannel accepts one here, too
-  const match = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(value.value);
-  if (match === null || Number(match[2]) > 128) return undefined;
-  return canonicalIp6(match[1] ?? '');
+  if (Cidr4.parse(value.value) !== undefined) return ''; // flannel accepts one here, too; it is no IPv6 network
+  return networkOfCidr6(value.value);
 }

@@ -22,6 +22,7 @@ import { StatusService } from './status/service.js';
 import type { SubnetManager } from './subnet/manager.js';
 import { createSubnetManager } from './subnet/stores.js';
 import { SubnetFileWriter } from './subnet/subnet-file-writer.js';
+import { TrafficRules } from './traffic/traffic-rules.js';
 
 const RETRY_MS = 1000;
 
@@ -67,7 +68,7 @@ async function openStore(options: Options, signal: AbortSignal): Promise<SubnetM
   }
 }
 
-/** From a config to packets: interface, lease, device, subnet file, then everything that goes on. */
+/** From a config to packets: interface, lease, device, traffic rules, subnet file, then everything that goes on. */
 async function serve(
   state: DaemonState,
   config: NetworkConfig,
@@ -81,6 +82,7 @@ async function serve(
   log.info(`Found network config - Backend type: ${type}`);
   state.add({ config, backendType: type });
   const createBackend = findBackend(type);
+  const rules = await TrafficRules.prepare(config, options);
   const addresses = await untilItWorks('read the public IP', signal, () => manager.publicAddresses(signal));
   if (addresses === null) return;
   const choice = {
@@ -100,6 +102,7 @@ async function serve(
   const network = backend.open(lease);
   const monitor = new NetworkMonitor(config.network, watchedBy(choice, config));
   try {
+    await rules.install(lease.subnet);
     const keeper = new LeaseKeeper(manager, lease, renewMargin);
     const tracker = new LeaseTracker(formatSubnetKey(lease.subnet));
     const subnetFile = new SubnetFileWriter(options.subnetFile, () => ({
@@ -126,9 +129,11 @@ async function serve(
       keeper.run(ended),
       subnetFile.run(ended),
       manager.maintain(ended),
+      rules.run(ended),
     ]);
   } finally {
     state.phase = 'stopping';
+    rules.close();
     monitor.close();
     network.close();
   }

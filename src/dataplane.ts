@@ -178,9 +178,16 @@ export function openNetlink(): Native.NetlinkSocket {
   return new native.NetlinkSocket();
 }
 
+/** linux/netlink.h */
+const NETLINK = { route: 0, netfilter: 12 } as const;
+
 /** A subscription to the kernel's announcements; see native/index.d.ts. */
-export function openNetlinkEvents(groups: readonly number[], readable: () => void): Native.NetlinkEvents {
-  return new native.NetlinkEvents(groups, readable);
+export function openNetlinkEvents(
+  family: keyof typeof NETLINK,
+  groups: readonly number[],
+  readable: () => void,
+): Native.NetlinkEvents {
+  return new native.NetlinkEvents(NETLINK[family], groups, readable);
 }
 
 /**

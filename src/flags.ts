@@ -35,26 +35,14 @@ const CHOICES = {
 type Kind = keyof ValueTypes;
 type Value = ValueTypes[Kind];
 
-/**
- * When a flag is refused because its feature comes in a later release: set to `true`, or set to anything `other` than
- * the default.
- */
-type Unsupported = 'true' | 'other';
-
 interface Row<K extends Kind = Kind> {
   readonly kind: K;
   readonly initial: ValueTypes[K];
   readonly help: string;
-  readonly unsupported?: Unsupported;
 }
 
-function row<K extends Kind>(
-  kind: K,
-  initial: ValueTypes[K],
-  help: string,
-  unsupported?: Unsupported,
-): Row<K> {
-  return { kind, initial, help, ...(unsupported && { unsupported }) };
+function row<K extends Kind>(kind: K, initial: ValueTypes[K], help: string): Row<K> {
+  return { kind, initial, help };
 }
 
 // prettier-ignore
@@ -86,8 +74,8 @@ const FLAGS = {
   'public-ip': row('string', '', 'IPv4 address that other hosts send to; by default that of the interface'),
   'public-ipv6': row('string', '', 'IPv6 address that other hosts send to; by default that of the interface'),
   'subnet-lease-renew-margin': row('int', 60, 'minutes before its end at which the lease is renewed, 1 to 1439'),
-  'ip-masq': row('bool', false, 'masquerade traffic that leaves the overlay network', 'other'),
-  'ip-masq-fully-random-disable': row('bool', false, 'masquerade without fully random source ports', 'other'),
+  'ip-masq': row('bool', false, 'masquerade traffic that leaves the overlay network'),
+  'ip-masq-fully-random-disable': row('bool', false, 'masquerade without fully random source ports'),
   'kube-subnet-mgr': row('bool', false, 'take subnets from Kubernetes nodes instead of etcd'),
   'kube-api-url': row('string', '', 'URL of the Kubernetes API server'),
   'kube-annotation-prefix': row('string', 'flannel.alpha.coreos.com', 'prefix of the annotations on Kubernetes nodes'),
@@ -97,9 +85,9 @@ const FLAGS = {
   'healthz-ip': row('string', '0.0.0.0', 'address that the health endpoint listens on'),
   'healthz-port': row('int', 0, 'port of the health endpoint; 0 turns it off'),
   'metrics-peers': row('int', 1000, 'peers whose traffic /metrics tells one by one, those with the most; 0 for none'),
-  'iptables-resync': row('int', 5, 'seconds between checks of the iptables rules', 'other'),
-  'iptables-forward-rules': row('bool', true, 'add rules that accept forwarded overlay traffic', 'true'),
-  'ip-blackhole-route': row('bool', false, 'keep a blackhole route for the own subnet', 'other'),
+  'iptables-resync': row('int', 5, 'seconds between checks of the traffic rules, where the kernel does not announce their changes; also how long the blackhole route waits at the start'),
+  'iptables-forward-rules': row('bool', true, 'add rules that accept forwarded overlay traffic'),
+  'ip-blackhole-route': row('bool', false, 'keep a blackhole route for the own subnet'),
   'net-config-path': row('string', '/etc/kube-flannel/net-conf.json', 'network config file, read with kube-subnet-mgr'),
   'set-node-network-unavailable': row('bool', true, 'clear the NetworkUnavailable condition of the Kubernetes node'),
   'logging-format': row('logging', 'text', 'form of the log lines: text, as klog writes them, or json, one object a line'),
@@ -149,7 +137,6 @@ export function parseFlags(
       `Ignored all arguments from ${from} on: no flags are read after one that is none; write --name=value`,
     );
   }
-  for (const name of NAMES) refuseUnsupported(name, given.get(name), '');
   for (const name of NAMES) {
     const variable = `FLANNELD_${name.toUpperCase().replaceAll('-', '_')}`;
     const text = env[variable];
@@ -161,7 +148,6 @@ export function parseFlags(
         `Failed to set flag FLANNELD from env ${variable}: ${JSON.stringify(text)} is not valid; ${messageOf(error)}`,
       );
     }
-    refuseUnsupported(name, given.get(name), ` (${variable} sets it)`);
   }
   const options = Object.fromEntries(
     NAMES.map((name) => [camelCase(name), given.get(name) ?? FLAGS[name].initial]),
@@ -181,6 +167,23 @@ export function renewMarginMs(options: Pick<Options, 'subnetLeaseRenewMargin'>):
     );
   }
   return minutes * 60_000;
+}
+
+/** What a timer can wait, in seconds. */
+const MOST_SECONDS = 2_147_483;
+
+/**
+ * How often the traffic rules are looked at, in milliseconds.
+ * @throws FlannelError: a period of 0 would have no pause at all.
+ */
+export function iptablesResyncMs(options: Pick<Options, 'iptablesResync'>): number {
+  const seconds = options.iptablesResync;
+  if (seconds < 1 || seconds > MOST_SECONDS) {
+    throw new FlannelError(
+      `Invalid iptables-resync ${seconds}: write a number of seconds from 1 to ${MOST_SECONDS}`,
+    );
+  }
+  return seconds * 1000;
 }
 
 /** All options in one line, as `{name:value …}`, without secrets. */
@@ -306,13 +309,6 @@ function parseGoInteger(text: string): number {
   const value = Number(digits.replace(/^0(?=\d)/, '0o')) * (text.startsWith('-') ? -1 : 1);
   if (!Number.isSafeInteger(value)) throw new UsageError('value out of range: write a smaller number');
   return value === 0 ? 0 : value;
-}
-
-function refuseUnsupported(name: FlagName, value: Value | undefined, source: string): void {
-  const { unsupported, initial }: Row = FLAGS[name];
-  if (unsupported === undefined || value === undefined) return;
-  const harmless = { true: value !== true, other: value === initial };
-  if (!harmless[unsupported]) throw new UsageError(`--${name} is not supported yet; leave it out${source}`);
 }
 
 function isFlag(name: string): name is FlagName {

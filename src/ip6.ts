@@ -56,6 +56,22 @@ export function sharePrefix6(a: Ip6, b: Ip6, length: number): boolean {
   return true;
 }
 
+/** The canonical text of `address/length` without host bits, or undefined. */
+export function networkOfCidr6(text: string): string | undefined {
+  const [, address = '', digits = ''] = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(text) ?? [];
+  const canonical = canonicalIp6(address);
+  const length = Number(digits);
+  if (digits === '' || canonical === undefined || length > 128) return undefined;
+  const [head = '', tail] = canonical.split('::');
+  const [before, after] = [head, tail ?? ''].map((part) => (part === '' ? [] : part.split(':')));
+  const zeros = Array<string>(8 - (before?.length ?? 0) - (after?.length ?? 0)).fill('0');
+  const words = [...(before ?? []), ...zeros, ...(after ?? [])].map((word, i) => {
+    const kept = Math.min(16, Math.max(0, length - 16 * i));
+    return (Number.parseInt(word, 16) & (0xffff << (16 - kept))).toString(16);
+  });
+  return `${compress(words.join(':'))}/${length}`;
+}
+
 /** `::` in place of the longest run of two or more zero words; the first one where several are as long. */
 function compress(full: string): string {
   let at = 0;

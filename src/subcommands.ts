@@ -15,8 +15,8 @@ interface Subcommand {
 const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
   cleanup: {
     switches: {},
-    run: (options) => {
-      cleanUp(options);
+    run: async (options) => {
+      await cleanUp(options);
       return 0;
     },
   },

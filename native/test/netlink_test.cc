@@ -225,10 +225,10 @@ TEST(NetlinkEvents, IsSilentOnceClosed) {
 
 TEST(NetlinkEvents, SubscribesToGroupsThatExist) {
   const std::array<uint32_t, 3> groups{RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE};
-  NetlinkEvents events(groups, [] {});
+  NetlinkEvents events(NETLINK_ROUTE, groups, [] {});
   EXPECT_FALSE(events.read().overrun);
   const std::array<uint32_t, 1> none{0xffff};
-  EXPECT_THROW(NetlinkEvents(none, [] {}), SystemError);
+  EXPECT_THROW(NetlinkEvents(NETLINK_ROUTE, none, [] {}), SystemError);
 }
 
 }  // namespace

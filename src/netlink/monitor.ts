@@ -34,7 +34,7 @@ export class NetworkMonitor {
   ) {
     const ipv6 = watched.ipv6 || (watched.reach?.v6 ?? null) !== null;
     const groups = [...Object.values(RTNLGRP), ...(ipv6 ? Object.values(RTNLGRP_IPV6) : [])];
-    this.events = openNetlinkEvents(groups, () => {
+    this.events = openNetlinkEvents('route', groups, () => {
       this.read();
     });
     this.alarm.ring(); // for what happened before

@@ -37,8 +37,8 @@ const RTA = { DST: 1, OIF: 4, PREFSRC: 7, METRICS: 8, TABLE: 15 } as const;
 const RTAX_MTU = 2;
 const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
-const RTN_UNICAST = 1;
-const RTN_LOCAL = 2;
+const RTN = { UNICAST: 1, LOCAL: 2, BLACKHOLE: 6 } as const;
+const RT_SCOPE_NOWHERE = 255; // in a deletion: whatever the scope
 
 export interface Link {
   readonly index: number;
@@ -141,8 +141,7 @@ function decodeRoute6(message: Message): RouteEntry<Ip6> | null {
 }
 
 function routeTo<Ip>(message: Message, destination: Ip): RouteEntry<Ip> | null {
-  if ((message.u32(RTA.TABLE) ?? message.header.u8(4)) !== RT_TABLE_MAIN) return null;
-  if (message.header.u8(7) !== RTN_UNICAST) return null;
+  if (!isInMainTable(message) || message.header.u8(7) !== RTN.UNICAST) return null;
   return { length: message.header.u8(1), destination, linkIndex: message.u32(RTA.OIF) ?? null };
 }
 
@@ -162,6 +161,20 @@ export function withNetlink<T>(ask: (netlink: Rtnetlink) => T): T {
   } finally {
     netlink.close();
   }
+}
+
+function isInMainTable(message: Message): boolean {
+  return (message.u32(RTA.TABLE) ?? message.header.u8(4)) === RT_TABLE_MAIN;
+}
+
+/** A route of the main table to exactly this prefix, of whatever type. */
+function leadsTo({ ip, length }: Cidr4, message: Message): boolean {
+  return isInMainTable(message) && message.header.u8(1) === length && (message.ip4(RTA.DST) ?? 0) === ip;
+}
+
+/** Whether an announcement is about a route of the main table to exactly this prefix, of whatever type. */
+export function isAboutRouteTo(destination: Cidr4, announcement: Uint8Array): boolean {
+  return leadsTo(destination, new Message(announcement, RTMSG_SIZE));
 }
 
 /** @throws NativeError */
@@ -244,6 +257,13 @@ export class Rtnetlink {
     return this.wayOf(request, (message) => message.ip6(RTA.PREFSRC));
   }
 
+  /** The types of the main table's IPv4 routes to exactly this prefix, in the order in which they count. */
+  routesTo(destination: Cidr4): ('blackhole' | 'other')[] {
+    return this.dump(RTM.GETROUTE, RTMSG_SIZE, AF_INET)
+      .filter((message) => leadsTo(destination, message))
+      .map((message) => (message.header.u8(7) === RTN.BLACKHOLE ? 'blackhole' : 'other'));
+  }
+
   /** Sets the MTU (bytes) and brings the link up. */
   bringUp(linkIndex: number, mtu: number): void {
     const link = header(IFINFOMSG_SIZE, (view) => {
@@ -294,10 +314,20 @@ export class Rtnetlink {
       view.setU8(1, destination.length);
       view.setU8(4, RT_TABLE_MAIN);
       view.setU8(5, RTPROT_BOOT);
-      view.setU8(7, RTN_UNICAST);
+      view.setU8(7, RTN.UNICAST);
     });
     const message = new MessageWriter(RTM.NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route);
     this.socket.request(message.ip4(RTA.DST, destination.ip).u32(RTA.OIF, linkIndex).finish());
+  }
+
+  /** A route at which packets end, unseen. */
+  addBlackhole(destination: Cidr4): void {
+    const message = blackhole(RTM.NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, destination, 0);
+    this.socket.request(message.finish());
+  }
+
+  deleteBlackhole(destination: Cidr4): void {
+    this.socket.request(blackhole(RTM.DELROUTE, 0, destination, RT_SCOPE_NOWHERE).finish());
   }
 
   close(): void {
@@ -310,7 +340,7 @@ export class Rtnetlink {
     return {
       linkIndex: message.u32(RTA.OIF) ?? null,
       source: sourceIn(message) ?? null,
-      local: message.header.u8(7) === RTN_LOCAL,
+      local: message.header.u8(7) === RTN.LOCAL,
       pathMtu: message.nested(RTA.METRICS)?.u32(RTAX_MTU) ?? null,
     };
   }
@@ -322,4 +352,16 @@ export class Rtnetlink {
     const answer = this.socket.request(new MessageWriter(type, NLM_F_DUMP, family).finish());
     return answer.map((bytes) => new Message(bytes, headerSize));
   }
+}
+
+function blackhole(type: number, flags: number, destination: Cidr4, scope: number): MessageWriter {
+  const route = header(RTMSG_SIZE, (view) => {
+    view.setU8(0, AF_INET);
+    view.setU8(1, destination.length);
+    view.setU8(4, RT_TABLE_MAIN);
+    view.setU8(5, RTPROT_BOOT);
+    view.setU8(6, scope);
+    view.setU8(7, RTN.BLACKHOLE);
+  });
+  return new MessageWriter(type, flags, route).ip4(RTA.DST, destination.ip);
 }

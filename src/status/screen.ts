@@ -70,7 +70,6 @@ export class Screen {
   }
 
   private get isTerminal(): boolean {
-    // Undefined for a file or a pipe, whatever the types say.
-    return this.out.isTTY ?? false;
+    return this.out.isTTY;
   }
 }

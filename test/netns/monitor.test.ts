@@ -96,7 +96,7 @@ describe('a monitor tells of', () => {
 
 test('an overrun is told, and what comes after it as well', async () => {
   let readable = 0;
-  const events = openNetlinkEvents([7], () => readable++);
+  const events = openNetlinkEvents('route', [7], () => readable++);
   try {
     const batch = ['add', 'delete'].flatMap((word) =>
       Array.from({ length: 5000 }, (_, i) => `route ${word} 10.98.${i >> 8}.${i & 255}/32 dev watched`),

@@ -32,6 +32,7 @@ describe('parseNetworkConfig: reading', () => {
         enableIPv4: true,
         enableIPv6: false,
         enableNFTables: false,
+        ipv6Network: null,
         network: null,
         subnetMin: 0x0a030100,
         subnetMax: 0x0a03ff00,

@@ -307,63 +307,51 @@ describe('environment', () => {
   });
 });
 
-describe('features of later releases', () => {
-  const refused = [
-    ...['ip-masq', 'ip-blackhole-route=1'],
-    ...[
-      'iptables-resync=6',
-      'ip-masq-fully-random-disable',
-      'iptables-forward-rules',
-      'iptables-forward-rules=true',
-    ],
-  ];
-  for (const flag of refused) {
-    const [name = '', value = 'true'] = flag.split('=');
-    test(`--${flag} is refused`, () => {
-      refuses([`--${flag}`], new RegExp(`^--${name} is not supported yet; leave it out$`));
-      const variable = `FLANNELD_${name.toUpperCase().replaceAll('-', '_')}`;
-      refuses([], new RegExp(`^--${name} is not supported yet; leave it out \\(${variable} sets it\\)$`), {
-        [variable]: value,
-      });
-    });
-  }
+test('what needs no value of its own is accepted from the command line and from the environment alike', () => {
+  const given = {
+    'ip-masq': 'true',
+    'ip-blackhole-route': '1',
+    'kube-subnet-mgr': 't',
+    'kubeconfig-file': '/etc/kubeconfig',
+    'iface-can-reach': '1.1.1.1',
+    'public-ipv6': '::1',
+    'healthz-port': '8285',
+    'iptables-resync': '6',
+    'iptables-forward-rules': 'false',
+    'net-config-path': '/etc/net-conf.json',
+    'set-node-network-unavailable': 'F',
+  };
+  const fromLine = options(...Object.entries(given).map(([name, value]) => `--${name}=${value}`));
+  const variables = Object.entries(given).map(([name, value]) => [
+    `FLANNELD_${name.toUpperCase().replaceAll('-', '_')}`,
+    value,
+  ]);
+  assert.deepEqual(run([], Object.fromEntries(variables) as Record<string, string>).options, fromLine);
+  assert.equal(fromLine.ipMasq, true);
+  assert.equal(fromLine.iptablesForwardRules, false);
+  assert.equal(fromLine.kubeSubnetMgr, true);
+  assert.equal(fromLine.setNodeNetworkUnavailable, false);
+  assert.equal(fromLine.healthzPort, 8285);
+  assert.equal(fromLine.ifaceCanReach, '1.1.1.1');
+});
 
-  test('values that ask for nothing are accepted', () => {
-    options(
-      ...[
-        '-iface-can-reach=',
-        '-kube-subnet-mgr=false',
-        '-kube-api-url=',
-        '-kubeconfig-file=',
-        '-public-ipv6=',
-      ],
-      ...['-ip-masq=false', '-ip-blackhole-route=false'],
-      ...[
-        '-kube-annotation-prefix=flannel.alpha.coreos.com',
-        '-iptables-resync=5',
-        '-iptables-forward-rules=false',
-      ],
-      ...['-net-config-path=/etc/kube-flannel/net-conf.json', '-set-node-network-unavailable'],
-    );
-  });
+test('the command line overrides a variable', () => {
+  const { options: both } = run(['-kube-subnet-mgr=false'], { FLANNELD_KUBE_SUBNET_MGR: 'true' });
+  assert.equal(both.kubeSubnetMgr, false);
+});
 
-  test('the command line overrides a variable that would be refused', () => {
-    assert.equal(run(['-ip-masq=false'], { FLANNELD_IP_MASQ: 'true' }).options.ipMasq, false);
-  });
-
-  test('etcd over TLS and with a password is no such feature', () => {
-    const all = options(
-      '-etcd-keyfile=k',
-      '-etcd-certfile=c',
-      '-etcd-cafile=a',
-      '-etcd-username=u',
-      '-etcd-password=p',
-    );
-    assert.deepEqual(
-      [all.etcdKeyfile, all.etcdCertfile, all.etcdCafile, all.etcdUsername],
-      ['k', 'c', 'a', 'u'],
-    );
-  });
+test('etcd over TLS and with a password', () => {
+  const all = options(
+    '-etcd-keyfile=k',
+    '-etcd-certfile=c',
+    '-etcd-cafile=a',
+    '-etcd-username=u',
+    '-etcd-password=p',
+  );
+  assert.deepEqual(
+    [all.etcdKeyfile, all.etcdCertfile, all.etcdCafile, all.etcdUsername],
+    ['k', 'c', 'a', 'u'],
+  );
 });
 
 test('renew margin', () => {

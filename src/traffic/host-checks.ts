@@ -1,0 +1,48 @@
+/** What of the host decides whether rules can work. */
+import { readFileSync, statSync } from 'node:fs';
+import type { NetworkConfig } from '../config.js';
+import { FlannelError, messageOf } from '../errors.js';
+import { log } from '../log.js';
+
+const BRIDGE = '/proc/sys/net/bridge';
+
+/**
+ * Without br_netfilter, packets between containers on one bridge pass by all rules.
+ * @throws FlannelError with the remedy.
+ */
+export function checkBridgeFilter({ enableIPv4, enableIPv6 }: NetworkConfig): void {
+  const files = [
+    ...(enableIPv4 ? [`${BRIDGE}/bridge-nf-call-iptables`] : []),
+    ...(enableIPv6 ? [`${BRIDGE}/bridge-nf-call-ip6tables`] : []),
+  ];
+  for (const file of files) {
+    try {
+      statSync(file);
+    } catch (error) {
+      throw new FlannelError(
+        `Failed to check br_netfilter: ${messageOf(error)}; load it with \`modprobe br_netfilter\``,
+        { cause: error },
+      );
+    }
+  }
+}
+
+/** A host that does not forward keeps its containers off the overlay, but whether it has any only its owner knows. */
+export function warnWithoutForwarding(ipv6: boolean): void {
+  const settings = ['net.ipv4.ip_forward', ...(ipv6 ? ['net.ipv6.conf.all.forwarding'] : [])];
+  for (const setting of settings) {
+    if (readSetting(setting) !== '0') continue;
+    log.warning(
+      `this host forwards no packets, so containers on it cannot use the overlay: \`sysctl -w ${setting}=1\``,
+    );
+  }
+}
+
+/** The value of a sysctl, or null where the kernel has none of that name. */
+function readSetting(name: string): string | null {
+  try {
+    return readFileSync(`/proc/sys/${name.replaceAll('.', '/')}`, 'utf8').trim();
+  } catch {
+    return null;
+  }
+}
