@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { fileURLToPath } from 'node:url';
 import { inLab, runInLab } from '../../bench/lab.js';
 import { formatTable } from '../../bench/table.js';
-import { endUnharmed, flood } from '../lib/hostile.js';
+import { endUnharmed, enrol, flood } from '../lib/hostile.js';
 import { TestNetwork } from '../lib/network.js';
 
 const USAGE = 'Usage: npm run test:flood -- [--packets N] [--rate N] [--tier NAME] [--seed N]\n';
@@ -29,9 +29,10 @@ async function main(): Promise<void> {
   if (!(Number(packets) >= 1 && Number(rate) >= 1 && Number(seed) >= 0)) throw new Error(USAGE.trim());
   const network = await TestNetwork.create(3);
   try {
+    await enrol(network, network.host(3));
     const [target, neighbour] = [1, 2].map((host) => network.start(host, `--dataplane-tier=${values.tier}`));
     if (!target || !neighbour) throw new Error('no daemons');
-    await Promise.all([target.ready(1), neighbour.ready(1)]);
+    await Promise.all([target.ready(2), neighbour.ready(2)]);
     const started = Date.now();
     const figures = await flood(network.host(3), target, neighbour, {
       packets: packets ?? 0,

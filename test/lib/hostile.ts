@@ -1,12 +1,15 @@
 /**
- * A flood of malformed packets (hostile.c) against a daemon, from a host that is no member and from the daemon's own
+ * A flood of malformed packets (hostile.c) against a daemon, from a host that holds a lease and from the daemon's own
  * host, with good traffic beside it: what came of all of them.
  */
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Daemon } from '../../bench/daemon.js';
 import { compileProgram } from '../../bench/tools.js';
 import type { Host } from '../../bench/topology.js';
 import { unaccounted } from './network.js';
+import type { TestNetwork } from './network.js';
 import { Probe } from './probe.js';
 import type { ProbeFigures } from './probe.js';
 
@@ -44,6 +47,12 @@ const INSIDE_PART = 0.2;
 
 /** A row of datagrams that UDP_GRO has joined is dropped as one (UDP_GRO_CNT_MAX, net/ipv4/udp_offload.c). */
 const MOST_IN_ROW = 64;
+
+/** Gives a host without a daemon a lease, so that what it sends is looked at and not refused for its source. */
+export async function enrol(network: TestNetwork, { address }: Host): Promise<void> {
+  const lease = JSON.stringify({ PublicIP: address, PublicIPv6: null });
+  await writeFile(join(network.store, 'subnets', '10.244.255.0-24'), lease);
+}
 
 /** Floods `target`, which `neighbour` talks to, from `attacker`. */
 export async function flood(

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { Daemon } from '../../bench/daemon.js';
 import type { Host } from '../../bench/topology.js';
 import { Topology } from '../../bench/topology.js';
+import { eventually } from './eventually.js';
 
 /** A network config document. */
 export type NetConf = Readonly<Record<string, unknown>>;
@@ -111,7 +112,9 @@ export async function failsWith(daemon: Daemon, status: number, line: RegExp): P
 
 /** Pings 50 times a second while `action` runs; resolves with how many were sent. @throws where one is lost. */
 export async function undisturbed(from: Daemon, to: Daemon, action: () => Promise<void>): Promise<number> {
-  const probe = from.host.spawn('ping', ['-n', '-q', '-i', '0.02', to.overlayAddress], {
+  // A lease is in the log a moment before it is in the forwarding table.
+  await eventually(() => from.host.exec('ping', '-n', '-c', '1', '-W', '0.5', to.overlayAddress));
+  const probe = from.host.spawn('ping', ['-n', '-O', '-D', '-i', '0.02', to.overlayAddress], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   let output = '';

@@ -1,7 +1,7 @@
 /** Malformed packets of every kind against a live daemon, from both sides, with good traffic beside them. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { endUnharmed, flood } from '../lib/hostile.js';
+import { endUnharmed, enrol, flood } from '../lib/hostile.js';
 import { noLargeBuffers, TestNetwork } from '../lib/network.js';
 
 const PACKETS = 100_000;
@@ -21,9 +21,10 @@ for (const tier of ['basic', 'full']) {
     `${tier}: ${PACKETS} packets harm nobody, and every one is accounted for`,
     { skip: noLargeBuffers() },
     async () => {
+      await enrol(network, network.host(3));
       const [target, neighbour] = [1, 2].map((host) => network.start(host, `--dataplane-tier=${tier}`));
       assert(target && neighbour);
-      await Promise.all([target.ready(1), neighbour.ready(1)]);
+      await Promise.all([target.ready(2), neighbour.ready(2)]);
       const figures = await flood(network.host(3), target, neighbour, {
         packets: PACKETS,
         rate: RATE,

@@ -53,7 +53,7 @@ test('two daemons with one public IP have a subnet each, and keep it', async () 
   const peer = network.start(2);
   const daemons = new Map([8285, 9001].map((port) => [port, start(port)]));
   try {
-    for (const daemon of daemons.values()) await daemon.logged(/flannel is ready/);
+    for (const daemon of daemons.values()) await daemon.ready(2);
     assert.notEqual(daemons.get(8285)?.overlaySubnet, daemons.get(9001)?.overlaySubnet);
     await peer.ready(2);
     for (const [port, daemon] of [...daemons]) {
