@@ -1,6 +1,5 @@
 /** A flanneld of this checkout as a child process. */
 import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Host } from './topology.js';
@@ -98,9 +97,13 @@ export class Daemon {
     return new Map(pairs.map(([name = '', value = '']) => [name, Number(value)]));
   }
 
-  /** Resolves once it has ended and its log is complete. */
-  async ended(): Promise<void> {
-    if (!this.closed) await once(this.process, 'close');
+  /** Resolves once it has ended and its log is complete. @throws Error with the log when that does not come. */
+  async ended(timeoutMs = 30_000): Promise<void> {
+    const late = AbortSignal.timeout(timeoutMs);
+    while (!this.closed && !late.aborted) await this.next(late);
+    if (!this.closed) {
+      throw new Error(`flanneld on ${this.host.name} goes on after ${timeoutMs} ms:\n${this.log}`);
+    }
   }
 
   /** Ends it and resolves with its exit status; null where it had to be killed. */
