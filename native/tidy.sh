@@ -1,5 +1,5 @@
 #!/bin/sh
-# clang-tidy over the core and the addon. Tests are held to the compiler's warnings only.
+# clang-tidy over the core. The addon, which is not built by cmake, and the tests are held to the compiler's warnings.
 set -eu
 cd "$(dirname "$0")/.."
 cmake -S native -B build-cmake --log-level=WARNING

@@ -1,6 +1,6 @@
 /** `flanneld cleanup`: removes what a flanneld that was killed, or was told to leave it, has left on this host. */
 import { rmSync } from 'node:fs';
-import { controlSocketPath, statusSocketPath } from './control-socket.js';
+import { controlSocketPath, statusSocketPath } from './socket-paths.js';
 import { findOwner } from './dataplane.js';
 import { FlannelError } from './errors.js';
 import type { Options } from './flags.js';

@@ -1,31 +1,13 @@
-/** The unix sockets of a running flanneld: where its successor meets it, and where it tells its status. */
+/** Room for the unix sockets of a running flanneld. */
 import { accessSync, constants, mkdirSync } from 'node:fs';
-import { dirname, extname } from 'node:path';
+import { dirname } from 'node:path';
 import { messageOf } from './errors.js';
 import type { Options } from './flags.js';
 import { log } from './log.js';
+import { controlSocketPath } from './socket-paths.js';
 
 /** sun_path of unix(7), with its zero. */
 const LONGEST_PATH = 107;
-
-/**
- * The path of the control socket: two flannelds with one subnet file are one daemon, before and after. Null where it is
- * switched off.
- */
-export function controlSocketPath(options: Pick<Options, 'controlSocket' | 'subnetFile'>): string | null {
-  return socketPath(options.controlSocket, options.subnetFile, 'sock');
-}
-
-/** The path of the status socket; null where it is switched off. */
-export function statusSocketPath(options: Pick<Options, 'statusSocket' | 'subnetFile'>): string | null {
-  return socketPath(options.statusSocket, options.subnetFile, 'status.sock');
-}
-
-function socketPath(flag: string, subnetFile: string, suffix: string): string | null {
-  if (flag === 'none') return null;
-  if (flag !== '') return flag;
-  return `${subnetFile.slice(0, subnetFile.length - extname(subnetFile).length)}.${suffix}`;
-}
 
 /** The path of the control socket with a folder to stand in; null, after a warning, where there can be none. */
 export function prepareControlSocket(options: Pick<Options, 'controlSocket' | 'subnetFile'>): string | null {

@@ -61,15 +61,12 @@ export function networkOfCidr6(text: string): string | undefined {
   const [, address = '', digits = ''] = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(text) ?? [];
   const canonical = canonicalIp6(address);
   const length = Number(digits);
-  if (digits === '' || canonical === undefined || length > 128) return undefined;
-  const [head = '', tail] = canonical.split('::');
-  const [before, after] = [head, tail ?? ''].map((part) => (part === '' ? [] : part.split(':')));
-  const zeros = Array<string>(8 - (before?.length ?? 0) - (after?.length ?? 0)).fill('0');
-  const words = [...(before ?? []), ...zeros, ...(after ?? [])].map((word, i) => {
-    const kept = Math.min(16, Math.max(0, length - 16 * i));
-    return (Number.parseInt(word, 16) & (0xffff << (16 - kept))).toString(16);
+  if (canonical === undefined || length > 128) return undefined;
+  const network = ip6ToBytes(canonical).map((byte, i) => {
+    const kept = Math.min(8, Math.max(0, length - 8 * i));
+    return byte & (0xff00 >> kept);
   });
-  return `${compress(words.join(':'))}/${length}`;
+  return `${ip6FromBytes(network)}/${length}`;
 }
 
 /** `::` in place of the longest run of two or more zero words; the first one where several are as long. */

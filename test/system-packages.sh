@@ -25,8 +25,8 @@ need nft nftables
 need ethtool ethtool
 need ping iputils-ping
 need unshare util-linux
+need nsenter util-linux
 need setpriv util-linux
-need iptables iptables
 need dash dash
 need /usr/lib/cni/bridge containernetworking-plugins
 need cmake cmake
@@ -37,7 +37,6 @@ need curl curl
 need script bsdutils
 need openssl openssl
 need python3 python3
-need curl curl
 need clang-format clang-format
 need clang-tidy clang-tidy
 need clang++-14 clang-14

@@ -1,6 +1,6 @@
 /** What the flanneld of this host says about itself, so that an error can name the real cause. */
-import { extname } from 'node:path';
 import { codeOf } from '../errors.js';
+import { defaultStatusSocketPath } from '../socket-paths.js';
 
 /**
  * ready: it carries packets. waiting: it says what for. down: its socket is there, but nobody listens. unknown: there
@@ -15,15 +15,13 @@ const ANSWER_MS = 1000;
 const REQUEST = '/?peers=none';
 const MAX_ANSWER = 1 << 20;
 
-/** Where the flanneld that writes this subnet file tells its status. */
-export function statusSocketPath(subnetFile: string): string {
-  return `${subnetFile.slice(0, subnetFile.length - extname(subnetFile).length)}.status.sock`;
-}
-
 /** Never throws: without an answer the error that is at hand has to do. */
 export async function askFlanneld(subnetFile: string): Promise<Flanneld> {
   try {
-    return understand(await answerOf(statusSocketPath(subnetFile)));
+    // Only where it is needed: no pod that can be added waits for node:http.
+    const { getAtSocket } = await import('../http/unix-get.js');
+    const socketPath = defaultStatusSocketPath(subnetFile);
+    return understand(await getAtSocket(socketPath, REQUEST, AbortSignal.timeout(ANSWER_MS), MAX_ANSWER));
   } catch (error) {
     return { state: codeOf(error) === 'ECONNREFUSED' ? 'down' : 'unknown' };
   }
@@ -40,24 +38,4 @@ function understand(text: string): Flanneld {
   if (typeof status?.ready !== 'boolean') return { state: 'unknown' };
   if (status.ready) return { state: 'ready' };
   return { state: 'waiting', reason: typeof status.reason === 'string' ? status.reason : 'not ready yet' };
-}
-
-async function answerOf(socketPath: string): Promise<string> {
-  // Only where it is needed: no pod that can be added waits for this module.
-  const { get } = await import('node:http');
-  return new Promise((resolve, reject) => {
-    const signal = AbortSignal.timeout(ANSWER_MS);
-    const request = get({ socketPath, path: REQUEST, agent: false, signal }, (response) => {
-      let answer = '';
-      response.setEncoding('utf8').on('data', (text: string) => {
-        answer += text;
-        if (answer.length > MAX_ANSWER) request.destroy(new Error('endless answer'));
-      });
-      response.once('error', reject);
-      response.once('end', () => {
-        resolve(answer);
-      });
-    });
-    request.once('error', reject);
-  });
 }

@@ -20,7 +20,8 @@ type Reading = { readonly aheadMs: number } | { readonly problem: string };
 export async function checkClock({ options, store }: Observed): Promise<Finding> {
   const id = 'clock';
   if (store.problem !== null) return skipped(id, 'the store, whose clock is the measure, does not answer');
-  const reading = options.subnetDir === '' ? await readEtcd(options) : readDirectory(options.subnetDir);
+  if (store.kind === 'Kubernetes') return skipped(id, 'the Kubernetes API is not asked for its time');
+  const reading = store.kind === 'etcd' ? await readEtcd(options) : readDirectory(options.subnetDir);
   if ('problem' in reading) return skipped(id, `the clock of the store cannot be read: ${reading.problem}`);
   const seconds = (Math.abs(reading.aheadMs) / 1000).toFixed(0);
   if (Math.abs(reading.aheadMs) < NOTEWORTHY_MS) return ok(id, "agrees with the store's");

@@ -1,6 +1,7 @@
 /** `flanneld doctor`: looks at everything that flanneld needs, in the order in which it breaks, and changes nothing. */
 import type { Options } from '../flags.js';
 import { configureLog } from '../log.js';
+import { redact } from '../logging/redact.js';
 import { checkClock } from './clock.js';
 import type { Finding } from './finding.js';
 import { checkFirewall } from './firewall/check.js';
@@ -20,9 +21,14 @@ export async function doctor(
 ): Promise<number> {
   // What the parts of flanneld say while they are looked at is not what was asked for.
   configureLog({ write: () => undefined });
-  const findings = await examine(options, peers);
+  const findings = (await examine(options, peers)).map(withoutSecrets);
   process.stdout.write(json ? formatJson(findings) : formatText(findings));
   return exitStatus(findings);
+}
+
+/** Findings are made to be shown around; endpoints and the errors about them may name a password. */
+function withoutSecrets({ id, status, found, why, remedy }: Finding): Finding {
+  return { id, status, found: redact(found), why, remedy: remedy && redact(remedy) };
 }
 
 async function examine(options: Options, withPeers: boolean): Promise<Finding[]> {

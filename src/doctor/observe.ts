@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { createUdpBackend } from '../backend/udp.js';
 import { readUdpSettings } from '../backend/udp-settings.js';
 import type { NetworkConfig } from '../config.js';
-import { controlSocketPath } from '../control-socket.js';
+import { controlSocketPath } from '../socket-paths.js';
 import { findOwner } from '../dataplane.js';
 import { ConfigError, FlannelError, messageOf } from '../errors.js';
 import type { Options } from '../flags.js';
@@ -41,6 +41,7 @@ export interface Observed {
 }
 
 export interface StoreFacts {
+  readonly kind: 'Kubernetes' | 'directory' | 'etcd';
   readonly description: string;
   /** Why the store does not answer. */
   readonly problem: string | null;
@@ -103,42 +104,36 @@ function findDaemon(options: Options, { links }: HostNetwork): Owner {
 }
 
 async function observeStore(options: Options): Promise<StoreFacts> {
-  const nothing = { config: null, configProblem: null, leases: null };
-  const directory = options.kubeSubnetMgr ? '' : options.subnetDir;
-  const description = describeStore(options);
+  const known = describeStore(options);
+  const nothing = { ...known, config: null, configProblem: null, leases: null };
   const signal = AbortSignal.timeout(STORE_MS);
   let manager: SubnetManager;
   try {
     // A store that is not there is not made by looking at it.
-    if (directory !== '') statSync(directory);
+    if (known.kind === 'directory') statSync(options.subnetDir);
     manager = await createSubnetManager(options, signal);
   } catch (error) {
-    return { ...nothing, description, problem: messageOf(error) };
+    return { ...nothing, problem: messageOf(error) };
   }
   try {
     const config = await manager.getNetworkConfig(signal);
-    return {
-      description,
-      problem: null,
-      config,
-      configProblem: null,
-      leases: await snapshot(manager, signal),
-    };
+    return { ...nothing, problem: null, config, leases: await snapshot(manager, signal) };
   } catch (error) {
     if (error instanceof ConfigError) {
-      return { ...nothing, description, problem: null, configProblem: error.message };
+      return { ...nothing, problem: null, configProblem: error.message };
     }
     const problem = signal.aborted ? `no answer within ${STORE_MS / 1000} s` : messageOf(error);
-    return { ...nothing, description, problem };
+    return { ...nothing, problem };
   } finally {
     manager.close();
   }
 }
 
-function describeStore({ kubeSubnetMgr, subnetDir, etcdEndpoints }: Options): string {
-  if (kubeSubnetMgr) return 'the Kubernetes API';
-  if (subnetDir !== '') return `directory ${subnetDir}`;
-  return `etcd at ${etcdEndpoints.replace(/\/\/[^/@,]*@/g, '//')}`;
+/** As createSubnetManager() chooses. */
+function describeStore(options: Options): Pick<StoreFacts, 'kind' | 'description'> {
+  if (options.kubeSubnetMgr) return { kind: 'Kubernetes', description: 'the Kubernetes API' };
+  if (options.subnetDir !== '') return { kind: 'directory', description: `directory ${options.subnetDir}` };
+  return { kind: 'etcd', description: `etcd at ${options.etcdEndpoints}` };
 }
 
 /** The leases of this moment; null where they do not come in time. */

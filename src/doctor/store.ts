@@ -1,34 +1,55 @@
 /** Store, network config, and who else claims to be this host. */
+import type { Options } from '../flags.js';
 import { formatIp4 } from '../ip.js';
 import { sameHost } from '../lease/identity.js';
 import { formatSubnetKey } from '../lease/subnet-key.js';
 import { error, note, ok, skipped, warning } from './finding.js';
 import type { Finding } from './finding.js';
-import type { Observed } from './observe.js';
+import type { Observed, StoreFacts } from './observe.js';
 
 export function checkStore({ store, options }: Observed): Finding[] {
   const { description, problem, config, configProblem, leases } = store;
-  const directory = options.subnetDir;
+  const remedies = remediesOf(store.kind, options);
   if (problem !== null) {
     const why =
       'without it there is no subnet and no news of other hosts; packets to those already known still flow';
-    const remedy =
-      directory === ''
-        ? `etcdctl --endpoints=${options.etcdEndpoints.replace(/\/\/[^/@,]*@/g, '//')} endpoint health; mend --etcd-endpoints, --etcd-cafile, --etcd-certfile, --etcd-keyfile`
-        : `mkdir -p ${directory}, or mount it, or mend --subnet-dir`;
-    return [error('store', `${description}: ${problem}`, why, remedy)];
+    return [error('store', `${description}: ${problem}`, why, remedies.store)];
   }
   const reachable = ok('store', `${description} answers`);
   if (configProblem !== null) {
-    const json = '\'{"Network":"10.244.0.0/16","Backend":{"Type":"udp"}}\'';
-    const remedy =
-      directory === ''
-        ? `etcdctl put ${options.etcdPrefix}/config ${json}, with the network that is yours`
-        : `echo ${json} > ${directory}/config, with the network that is yours`;
-    return [reachable, error('config', configProblem, 'flanneld waits until it is there and valid', remedy)];
+    const why = 'flanneld waits until it is there and valid';
+    return [reachable, error('config', configProblem, why, remedies.config)];
   }
   const network = ok('config', `network ${config?.network.toString() ?? ''}, ${leases?.length ?? 0} leases`);
   return [reachable, leases === null ? skipped('config', 'the leases cannot be read') : network];
+}
+
+/** What to do where the store does not answer, and where there is no valid config in it. */
+function remediesOf(
+  kind: StoreFacts['kind'],
+  { subnetDir, etcdEndpoints, etcdPrefix, netConfigPath }: Options,
+): { readonly store: string; readonly config: string } {
+  const json = '\'{"Network":"10.244.0.0/16","Backend":{"Type":"udp"}}\'';
+  const yours = 'with the network that is yours';
+  switch (kind) {
+    case 'Kubernetes':
+      return {
+        store:
+          'kubectl get --raw /readyz from this host; mend --kubeconfig-file or --kube-api-url, or the permissions of ' +
+          'the service account',
+        config: `echo ${json} > ${netConfigPath}, ${yours}; in a pod it comes from a ConfigMap`,
+      };
+    case 'directory':
+      return {
+        store: `mkdir -p ${subnetDir}, or mount it, or mend --subnet-dir`,
+        config: `echo ${json} > ${subnetDir}/config, ${yours}`,
+      };
+    case 'etcd':
+      return {
+        store: `etcdctl --endpoints=${etcdEndpoints} endpoint health; mend --etcd-endpoints, --etcd-cafile, --etcd-certfile, --etcd-keyfile`,
+        config: `etcdctl put ${etcdPrefix}/config ${json}, ${yours}`,
+      };
+  }
 }
 
 export function checkSettings({ settingsProblem, store, options }: Observed): Finding[] {

@@ -1,5 +1,5 @@
 /** Settings of the kernel that let packets through, or do not. */
-import { readFileSync } from 'node:fs';
+import { readSysctl } from '../sysctl.js';
 import { error, ok, skipped, warning } from './finding.js';
 import type { Finding } from './finding.js';
 import type { Observed } from './observe.js';
@@ -9,7 +9,7 @@ const STRICT = 1;
 export function checkBridgeNetfilter({ store }: Observed): Finding {
   const id = 'br-netfilter';
   if (store.config?.enableNFTables === true) return ok(id, 'not needed with nftables');
-  const value = read('net/bridge/bridge-nf-call-iptables');
+  const value = readSysctl('net/bridge/bridge-nf-call-iptables');
   const why =
     'rules for services and policies do not see packets between containers on one bridge; stock flanneld does not start';
   if (value === null) {
@@ -26,7 +26,7 @@ export function checkForwarding({ owner }: Observed): Finding {
   const id = 'ip-forward';
   const names = ['net.ipv4.ip_forward'];
   if (owner.device !== null) names.push(`net.ipv4.conf.${owner.device.name}.forwarding`);
-  const off = names.filter((name) => read(name.replaceAll('.', '/')) === 0);
+  const off = names.filter((name) => readSysctl(name.replaceAll('.', '/')) === 0);
   if (off.length === 0) return ok(id, 'packets are forwarded');
   const why = 'packets are not passed on between the overlay and the containers of this host';
   return error(id, `${off.join(' and ')} is 0`, why, `sysctl -w ${off.map((name) => `${name}=1`).join(' ')}`);
@@ -36,10 +36,10 @@ export function checkReversePath({ external, owner }: Observed): Finding {
   const id = 'rp-filter';
   const names = [external?.name, owner.device?.name].filter((name) => name !== undefined);
   if (names.length === 0) return skipped(id, 'there is no interface to look at');
-  const all = read('net/ipv4/conf/all/rp_filter') ?? 0;
+  const all = readSysctl('net/ipv4/conf/all/rp_filter') ?? 0;
   // The kernel takes the greater of the two.
   const strict = names.filter(
-    (name) => Math.max(all, read(`net/ipv4/conf/${name}/rp_filter`) ?? 0) === STRICT,
+    (name) => Math.max(all, readSysctl(`net/ipv4/conf/${name}/rp_filter`) ?? 0) === STRICT,
   );
   if (strict.length === 0) return ok(id, 'not strict');
   return warning(
@@ -49,13 +49,4 @@ export function checkReversePath({ external, owner }: Observed): Finding {
       'their own address into the overlay',
     'sysctl -w net.ipv4.conf.all.rp_filter=2',
   );
-}
-
-/** Null where the kernel has no such setting. */
-function read(path: string): number | null {
-  try {
-    return Number(readFileSync(`/proc/sys/${path}`, 'utf8'));
-  } catch {
-    return null;
-  }
 }

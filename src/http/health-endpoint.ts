@@ -1,6 +1,6 @@
 /** /healthz, /readyz, /metrics and /status/ on --healthz-ip:--healthz-port. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { controlSocketPath } from '../control-socket.js';
+import { controlSocketPath } from '../socket-paths.js';
 import type { DaemonState } from '../daemon-state.js';
 import { findOwner } from '../dataplane.js';
 import { FlannelError } from '../errors.js';

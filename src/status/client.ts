@@ -1,6 +1,6 @@
 /** Reads the report from the socket of a running flanneld. */
-import { request } from 'node:http';
 import { codeOf, FlannelError, messageOf } from '../errors.js';
+import { getAtSocket } from '../http/unix-get.js';
 import { SCHEMA } from './report.js';
 import type { StatusReport } from './report.js';
 
@@ -22,23 +22,14 @@ export async function readStatus(socketPath: string, signal?: AbortSignal): Prom
   return report as StatusReport;
 }
 
-function get(socketPath: string, path: string, signal?: AbortSignal): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const deadline = AbortSignal.timeout(TIMEOUT_MS);
+async function get(socketPath: string, path: string, signal?: AbortSignal): Promise<string> {
+  const deadline = AbortSignal.timeout(TIMEOUT_MS);
+  try {
     const either = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
-    const call = request({ socketPath, path, agent: false, signal: either }, (response) => {
-      let body = '';
-      response.setEncoding('utf8').on('data', (text: string) => (body += text));
-      response.once('end', () => {
-        resolve(body);
-      });
-      response.once('error', reject);
-    });
-    call.once('error', (error) => {
-      reject(deadline.aborted ? new Error(`no answer within ${TIMEOUT_MS / 1000} s`) : error);
-    });
-    call.end();
-  });
+    return await getAtSocket(socketPath, path, either);
+  } catch (error) {
+    throw deadline.aborted ? new Error(`no answer within ${TIMEOUT_MS / 1000} s`, { cause: error }) : error;
+  }
 }
 
 function explain(socketPath: string, error: unknown): string {

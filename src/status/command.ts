@@ -1,5 +1,5 @@
 /** `flanneld status`: one look at the running daemon, its JSON document, or a view that follows it. */
-import { statusSocketPath } from '../control-socket.js';
+import { statusSocketPath } from '../socket-paths.js';
 import { FlannelError, messageOf } from '../errors.js';
 import type { Options } from '../flags.js';
 import { sleep } from '../retry.js';

@@ -60,10 +60,12 @@ export class Screen {
   /** Resolves when it has been passed on, also where nobody reads it. */
   write(text: string): Promise<void> {
     return new Promise((resolve) => {
-      this.out.once('error', () => {
+      const failed = () => {
         resolve();
-      });
-      this.out.write(text, () => {
+      };
+      this.out.once('error', failed);
+      this.out.write(text, (error) => {
+        if (error == null) this.out.off('error', failed);
         resolve();
       });
     });

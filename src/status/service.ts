@@ -1,6 +1,6 @@
 /** The two ways to the report: the unix socket, and the page on the health port. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { statusSocketPath } from '../control-socket.js';
+import { statusSocketPath } from '../socket-paths.js';
 import type { DaemonState } from '../daemon-state.js';
 import { sendPageFile } from './page.js';
 import { PeerProbe } from './probe.js';

@@ -2,6 +2,7 @@ import { messageOf } from '../errors.js';
 import { systemClock } from '../clock.js';
 import type { Clock } from '../clock.js';
 import { log } from '../log.js';
+import { redact } from '../logging/redact.js';
 
 /** How a store is doing, as far as the calls to it have shown. */
 export interface StoreHealth {
@@ -11,7 +12,7 @@ export interface StoreHealth {
   readonly since: number;
   /** How long it has been so, in milliseconds, whatever this host's clock was set to meanwhile. */
   readonly forMs: number;
-  /** What the store, or the way to it, said last when it failed; null when it never did. */
+  /** What the store, or the way to it, said last when it failed, without secrets; null when it never did. */
   readonly lastError: string | null;
   /** The store's revision that the lease table shows; null before the first table, or where a store has none. */
   readonly tableRevision: string | null;
@@ -53,7 +54,7 @@ export class StoreMonitor {
 
   /** A call failed that the caller tells its own caller about. */
   failed(error: unknown): void {
-    this.lastError = messageOf(error);
+    this.lastError = redact(messageOf(error));
     if (this.reachable) this.turn(false);
   }
 

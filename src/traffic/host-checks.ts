@@ -1,8 +1,9 @@
 /** What of the host decides whether rules can work. */
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import type { NetworkConfig } from '../config.js';
 import { FlannelError, messageOf } from '../errors.js';
 import { log } from '../log.js';
+import { readSysctl } from '../sysctl.js';
 
 const BRIDGE = '/proc/sys/net/bridge';
 
@@ -31,18 +32,9 @@ export function checkBridgeFilter({ enableIPv4, enableIPv6 }: NetworkConfig): vo
 export function warnWithoutForwarding(ipv6: boolean): void {
   const settings = ['net.ipv4.ip_forward', ...(ipv6 ? ['net.ipv6.conf.all.forwarding'] : [])];
   for (const setting of settings) {
-    if (readSetting(setting) !== '0') continue;
+    if (readSysctl(setting.replaceAll('.', '/')) !== 0) continue;
     log.warning(
       `this host forwards no packets, so containers on it cannot use the overlay: \`sysctl -w ${setting}=1\``,
     );
-  }
-}
-
-/** The value of a sysctl, or null where the kernel has none of that name. */
-function readSetting(name: string): string | null {
-  try {
-    return readFileSync(`/proc/sys/${name.replaceAll('.', '/')}`, 'utf8').trim();
-  } catch {
-    return null;
   }
 }

@@ -20,7 +20,7 @@ export interface RuleChoice {
 }
 
 /** Packets with this bit of the mark are masqueraded by Kubernetes. */
-export const MASQUERADED_MARK = '0x4000';
+const MASQUERADED_MARK = '0x4000';
 
 export const MULTICAST = { 4: '224.0.0.0/4', 6: 'ff00::/8' } as const;
 

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { Dice } from '../lib/dice.js';
 import { eventually } from '../lib/eventually.js';
-import { Churn } from './churn.js';
+import { Churn } from '../lib/churn.js';
+import { changeForeignLease } from './churn.js';
 import type { Fault } from './fault.js';
 import { FAULTS } from './faults/registry.js';
 import { Watchdog } from './watchdog.js';
@@ -55,7 +56,7 @@ export class Session {
     private readonly seed: string,
     private readonly print: (line: string) => void,
   ) {
-    this.churn = new Churn(world.store);
+    this.churn = new Churn((dice) => changeForeignLease(world.store, dice));
     this.watchdog = new Watchdog(world);
   }
 

@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { fileURLToPath } from 'node:url';
 import { inLab, runInLab } from '../../bench/lab.js';
 import { formatTable } from '../../bench/table.js';
-import { endUnharmed, enrol, flood } from '../lib/hostile.js';
+import { endUnharmed, flood, OPEN_TO_ALL } from '../lib/hostile.js';
 import { TestNetwork } from '../lib/network.js';
 
 const USAGE = 'Usage: npm run test:flood -- [--packets N] [--rate N] [--tier NAME] [--seed N]\n';
@@ -27,12 +27,11 @@ async function main(): Promise<void> {
   }
   const [packets, rate, seed] = [values.packets, values.rate, values.seed].map(Number);
   if (!(Number(packets) >= 1 && Number(rate) >= 1 && Number(seed) >= 0)) throw new Error(USAGE.trim());
-  const network = await TestNetwork.create(3);
+  const network = await TestNetwork.create(3, { config: OPEN_TO_ALL });
   try {
-    await enrol(network, network.host(3));
     const [target, neighbour] = [1, 2].map((host) => network.start(host, `--dataplane-tier=${values.tier}`));
     if (!target || !neighbour) throw new Error('no daemons');
-    await Promise.all([target.ready(2), neighbour.ready(2)]);
+    await Promise.all([target.ready(1), neighbour.ready(1)]);
     const started = Date.now();
     const figures = await flood(network.host(3), target, neighbour, {
       packets: packets ?? 0,
@@ -53,7 +52,7 @@ async function main(): Promise<void> {
         rows.map((row) => row.map(String)),
       ),
     );
-    await endUnharmed(target, neighbour, figures);
+    await endUnharmed(target, neighbour, figures, { open: true });
     console.log(`${Object.keys(outside.kinds).length} kinds in ${seconds.toFixed(1)} s; all accounted for`);
     const drops = [...target.counters()].filter(([, count]) => count > 0);
     console.log(drops.map(([name, count]) => `${name}=${count}`).join(' '));

@@ -1,9 +1,9 @@
 /** A seed's faults on a cluster whose nodes come and go: afterwards each table must be what the nodes say. */
 import assert from 'node:assert/strict';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Daemon } from '../../bench/daemon.js';
 import { formatTable } from '../../bench/table.js';
 import type { Fault } from '../chaos/fault.js';
+import { Churn } from '../lib/churn.js';
 import { Dice } from '../lib/dice.js';
 import { eventually } from '../lib/eventually.js';
 import { Probe } from '../lib/probe.js';
@@ -13,7 +13,6 @@ import type { KubeWorld } from './faults.js';
 
 const HOSTS = 3;
 const PROBE_RATE = 500;
-const CHURN_PAUSE_MS = 40;
 /** Nodes without a host, `peer0` and so on. */
 const PEERS = 60;
 
@@ -27,7 +26,7 @@ interface Episode {
 export async function runChaos(seed: string, faults: number, print: (line: string) => void): Promise<void> {
   print(`seed ${seed}`);
   const cluster = await Cluster.create(HOSTS);
-  const churn = new Churn(cluster);
+  const churn = new Churn(nodeChanges(cluster));
   let probe: Probe | null = null;
   try {
     // What each attempt to reach the API server has failed for.
@@ -136,53 +135,22 @@ function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(2)} s`;
 }
 
-/** Other nodes that come, change and go all the time. */
-class Churn {
-  private running: Promise<void> | null = null;
-  private stop = new AbortController();
-  private readonly present = new Set<number>();
-  /** Changes that the API server has taken. */
-  changes = 0;
-
-  constructor(private readonly cluster: Cluster) {}
-
-  start(dice: Dice): void {
-    this.stop = new AbortController();
-    this.running = this.run(dice, this.stop.signal);
-  }
-
-  /** Resolves when its last change is over. */
-  async end(): Promise<void> {
-    this.stop.abort();
-    await this.running;
-    this.running = null;
-  }
-
-  private async run(dice: Dice, signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      try {
-        await this.change(dice);
-        this.changes++;
-      } catch {
-        // The API server is away, which is what this is about; or it has taken a change that seemed to fail.
-      }
-      await delay(CHURN_PAUSE_MS);
-    }
-  }
-
-  private async change(dice: Dice): Promise<void> {
+/** Other nodes that come, change and go: each call does one of that. */
+function nodeChanges(cluster: Cluster): (dice: Dice) => Promise<void> {
+  const present = new Set<number>();
+  return async (dice) => {
     const number = dice.between(0, PEERS - 1);
     const name = `peer${number}`;
     const publicIp = `192.168.77.${dice.between(100, 200)}`;
     const cidr = `10.244.${100 + number}.0/24`;
-    if (!this.present.has(number)) {
-      this.present.add(number);
-      await this.cluster.addPeer(name, cidr, publicIp);
+    if (!present.has(number)) {
+      present.add(number);
+      await cluster.addPeer(name, cidr, publicIp);
     } else if (dice.chance(0.6)) {
-      await this.cluster.annotate(name, { [`${PREFIX}public-ip`]: publicIp });
+      await cluster.annotate(name, { [`${PREFIX}public-ip`]: publicIp });
     } else {
-      this.present.delete(number);
-      await this.cluster.server.delete(`${NODES}/${name}`);
+      present.delete(number);
+      await cluster.server.delete(`${NODES}/${name}`);
     }
-  }
+  };
 }

@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { Dice } from './dice.js';
 
 /** Where each host listens, and the port that stands for it here. */
-export const RELAYED: readonly { readonly address: string; readonly port: number }[] = [
+const RELAYED: readonly { readonly address: string; readonly port: number }[] = [
   { address: '192.168.77.1', port: 9001 },
   { address: '192.168.77.2', port: 9002 },
 ];

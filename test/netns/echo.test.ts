@@ -15,6 +15,9 @@ let topology: Topology;
 let echo: Echo;
 
 before(async () => {
+  const access = await openEcho();
+  assert.ok(access.echo, access.reason ?? '');
+  echo = access.echo;
   topology = await Topology.create(1);
   const [router] = topology.hosts;
   await router?.exec('sysctl', '-qw', 'net.ipv4.ip_forward=1');
@@ -23,9 +26,6 @@ before(async () => {
   await router?.ip('link', 'set', 'narrow', 'up');
   await router?.ip('link', 'set', 'far', 'up');
   execFileSync('ip', ['route', 'add', '10.9.9.0/24', 'via', '192.168.77.1']);
-  const access = await openEcho();
-  assert.ok(access.echo, access.reason ?? '');
-  echo = access.echo;
 });
 after(async () => {
   echo.close();

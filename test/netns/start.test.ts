@@ -169,11 +169,6 @@ describe('the command line', () => {
       ['--ip-masq=perhaps'],
       /^flanneld: invalid boolean value "perhaps" for -ip-masq; write true or false$/,
     ],
-    [
-      'a feature to come',
-      ['--kube-subnet-mgr'],
-      /^flanneld: --kube-subnet-mgr is not supported yet; leave it out$/,
-    ],
   ];
   for (const [name, flags, line] of cases) {
     test(name, async () => {
@@ -183,6 +178,15 @@ describe('the command line', () => {
       assert.match(daemon.log.trimEnd(), line);
     });
   }
+
+  test('a kubeconfig that is not there', async () => {
+    const file = join(network.folder, 'kubeconfig');
+    await failsWith(
+      network.start(1, '--kube-subnet-mgr', `--kubeconfig-file=${file}`),
+      1,
+      /Failed to create SubnetManager: .*kubeconfig: ENOENT/,
+    );
+  });
 
   test('a renew margin out of range', async () => {
     await failsWith(

@@ -237,6 +237,8 @@ test('the Dockerfile copies what there is, and its image holds what the manifest
     '/opt/bin/flanneld',
     'deploy/install-conf',
     'deploy/mk-docker-opts.sh',
+    // Where src/status/page.ts looks for what --status-page serves.
+    'src/status/page src/status/page',
   ]) {
     assert.ok(text.includes(program), program);
   }

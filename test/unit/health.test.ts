@@ -16,6 +16,11 @@ describe('StoreMonitor', () => {
     monitor = new StoreMonitor('etcd', clock);
   });
 
+  test('keeps no secret of what the store has said', () => {
+    monitor.failed(new Error('no answer from https://root:hush@10.0.0.1:2379'));
+    assert.equal(monitor.health.lastError, 'no answer from https://***@10.0.0.1:2379');
+  });
+
   test('counts a store as away until it has answered', async () => {
     const since = clock.wallMs();
     await clock.pass(5_000);

@@ -3,10 +3,9 @@ import { execFile } from 'node:child_process';
 import { resolve } from 'node:path';
 import { FlannelError, messageOf } from '../../errors.js';
 import { readSource } from './access.js';
-import type { ClientCertificate, Identity } from './access.js';
+import type { ClientCertificate, Identity, Source } from './access.js';
 import { fieldsOf, listOf, textOf } from './json.js';
 import type { JsonFields } from './json.js';
-import type { ClusterFacts } from './kubeconfig.js';
 
 const VERSIONS = ['client.authentication.k8s.io/v1', 'client.authentication.k8s.io/v1beta1'];
 const PATIENCE_MS = 60_000;
@@ -20,6 +19,14 @@ interface ExecConfig {
   readonly env: Readonly<Record<string, string>>;
   readonly installHint: string;
   readonly provideClusterInfo: boolean;
+}
+
+/** What the program may want to know of the cluster. */
+export interface ClusterFacts {
+  readonly server: string;
+  readonly ca: Source;
+  readonly insecure: boolean;
+  readonly serverName: string | null;
 }
 
 /** What the program has answered. */

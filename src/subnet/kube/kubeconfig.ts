@@ -5,6 +5,7 @@ import { FlannelError, messageOf } from '../../errors.js';
 import { ANONYMOUS, FixedIdentity, parseServer, readSource } from './access.js';
 import type { ClusterAccess, Identity, Source } from './access.js';
 import { ExecIdentity, parseExec } from './exec-plugin.js';
+import type { ClusterFacts } from './exec-plugin.js';
 import { fieldsOf, listOf, textOf } from './json.js';
 import type { JsonFields } from './json.js';
 
@@ -47,14 +48,6 @@ export function kubeconfigAccess(file: string, url: string): ClusterAccess {
       insecure,
     }),
   };
-}
-
-/** What an exec plugin may want to know of the cluster. */
-export interface ClusterFacts {
-  readonly server: string;
-  readonly ca: Source;
-  readonly insecure: boolean;
-  readonly serverName: string | null;
 }
 
 function identityOf(config: Kubeconfig, user: JsonFields, cluster: ClusterFacts): Identity {

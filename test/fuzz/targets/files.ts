@@ -9,8 +9,8 @@ import { readAnnouncement } from '../../../src/netlink/rtnetlink.js';
 import { formatSubnetKey } from '../../../src/lease/subnet-key.js';
 import { DirectoryRegistry } from '../../../src/subnet/directory/registry.js';
 import { readPreviousSubnet } from '../../../src/subnet/subnet-file.js';
+import { ENV_WORDS, soup } from '../../lib/soup.js';
 import type { Target } from '../target.js';
-import { soup } from './texts.js';
 
 /** A folder that goes with the process. */
 let folder: string | null = null;
@@ -24,22 +24,6 @@ function scratch(): string {
   }
   return folder;
 }
-
-const ENV_WORDS = [
-  'FLANNEL_SUBNET',
-  '=',
-  '"',
-  "'",
-  '\\',
-  ',',
-  '10.5.72.1/24',
-  '#',
-  '\n',
-  ' ',
-  'export ',
-  ':',
-  '\0',
-];
 
 const subnetEnv: Target = {
   name: 'subnet-env',

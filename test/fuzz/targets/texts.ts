@@ -8,12 +8,8 @@ import { compactJson, parseJson } from '../../../src/gojson.js';
 import { ownPortOf } from '../../../src/lease/identity.js';
 import { formatLeaseValue, parseLeaseValue } from '../../../src/lease/lease-value.js';
 import { formatSubnetKey, parseSubnetKey } from '../../../src/lease/subnet-key.js';
+import { JSON_WORDS, soup } from '../../lib/soup.js';
 import type { Target } from '../target.js';
-
-/** Words put together at random: nearer to what is read than any string, and no nearer to what is right. */
-export function soup(...words: readonly string[]): fc.Arbitrary<string> {
-  return fc.array(fc.constantFrom(...words), { maxLength: 16 }).map((parts) => parts.join(''));
-}
 
 /** A JSON object with some of these names, and values of any kind or one of `values`. */
 function nearObject(names: readonly string[], values: readonly unknown[]): fc.Arbitrary<string> {
@@ -179,26 +175,6 @@ const flags: Target = {
     },
   ),
 };
-
-const JSON_WORDS = [
-  '{',
-  '}',
-  '[',
-  ']',
-  '"',
-  ':',
-  ',',
-  '\\',
-  '\\u00',
-  '\\ud800',
-  '1',
-  '-',
-  '.',
-  'e',
-  'null',
-  ' ',
-  '\n',
-];
 
 const gojson: Target = {
   name: 'gojson',
