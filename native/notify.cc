@@ -25,7 +25,8 @@ bool notify_service_manager(const std::string& state) {
   const UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!fd.valid()) throw SystemError(errno, "socket(AF_UNIX)");
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length);
-  if (::sendto(fd.get(), state.data(), state.size(), MSG_NOSIGNAL,
+  // The caller has other things to do than to wait for a receiver that is busy.
+  if (::sendto(fd.get(), state.data(), state.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
                reinterpret_cast<const sockaddr*>(&address), size) < 0) {
     throw SystemError(errno, "send to NOTIFY_SOCKET");
   }

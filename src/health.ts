@@ -1,5 +1,6 @@
 /** Whether the daemon is alive, and whether it is ready: what it knows of itself, judged. */
 import type { DaemonState } from './daemon-state.js';
+import { redact } from './logging/redact.js';
 
 /** One thing that was looked at. */
 export interface Check {
@@ -70,7 +71,7 @@ function storeCheck({ storeHealth: health }: Observed): Check {
   if (health.reachable) return check(true, 'reachable');
   if (health.lastError === null) return check(true, 'has not answered yet');
   const since = `since ${new Date(health.since).toISOString()} (${Math.round(health.forMs / 1000)} s)`;
-  const away = `away ${since}: ${health.lastError}`;
+  const away = `away ${since}: ${redact(health.lastError)}`;
   return health.hasTable ? check(true, `${away}; serving its last table`) : check(false, away);
 }
 

@@ -13,6 +13,8 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export class ServiceManager {
   private readonly timer: NodeJS.Timeout | null;
   private lastStatus = '';
+  /** It is said again until it was heard, as systemd waits for it. */
+  private readyIsDue = false;
   private complained = false;
   private stopped = false;
 
@@ -32,7 +34,7 @@ export class ServiceManager {
   }
 
   ready(): void {
-    this.tell('READY=1');
+    this.readyIsDue = true;
     this.tick();
   }
 
@@ -44,20 +46,25 @@ export class ServiceManager {
   }
 
   private tick(): void {
+    if (this.readyIsDue && this.tell('READY=1')) this.readyIsDue = false;
     const status = summarize(this.state);
-    if (status !== this.lastStatus) this.tell(`STATUS=${status.replaceAll('\n', ' ')}`);
-    this.lastStatus = status;
+    if (status !== this.lastStatus && this.tell(`STATUS=${status.replaceAll('\n', ' ')}`)) {
+      this.lastStatus = status;
+    }
     // Where there is nothing to be said for this process, the service manager is to start another.
     if (watchdogMs(this.env) !== null && allOk(livenessChecks(this.state))) this.tell('WATCHDOG=1');
   }
 
-  private tell(message: string): void {
-    if (this.timer === null) return;
+  /** Whether it was sent. */
+  private tell(message: string): boolean {
+    if (this.timer === null) return false;
     try {
       this.send(message);
+      return true;
     } catch (error) {
       if (!this.complained) log.warning(`cannot tell the service manager ${message}: ${messageOf(error)}`);
       this.complained = true;
+      return false;
     }
   }
 }

@@ -7,7 +7,6 @@ import { FlannelError } from '../errors.js';
 import type { Options } from '../flags.js';
 import { allOk, describeFailures, livenessChecks, readinessChecks } from '../health.js';
 import type { Check } from '../health.js';
-import { sendMetrics } from '../metrics/endpoint.js';
 import type { StatusService } from '../status/service.js';
 import { HttpServer } from './server.js';
 
@@ -39,8 +38,12 @@ export async function startHealthEndpoint(
   const { healthzIp: ip, healthzPort: port } = state.options;
   if (port <= 0) return null;
   if (port > 65535) throw new FlannelError(`Invalid healthz-port ${port}: write a number from 0 to 65535`);
+  // Only those who open the port pay for the library of the metrics.
+  const { sendMetrics } = await import('../metrics/endpoint.js');
   const server = new HttpServer({ ip, port }, async (request, response) => {
-    if (!(await status.answerPage(request, response))) await handle(state, request, response);
+    if (await status.answerPage(request, response)) return;
+    if (splitUrl(request).path === '/metrics') await sendMetrics(state, response);
+    else answerProbe(state, request, response);
   });
   await server.listen(() => predecessorRuns(state.options));
   return server;
@@ -55,9 +58,13 @@ function predecessorRuns(options: Options): boolean {
   }
 }
 
-async function handle(state: DaemonState, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const [path = '', query = ''] = (request.url ?? '').split('?', 2);
-  if (path === '/metrics') return sendMetrics(state, response);
+function splitUrl({ url = '' }: IncomingMessage): { path: string; query: string } {
+  const [path = '', query = ''] = url.split('?', 2);
+  return { path, query };
+}
+
+function answerProbe(state: DaemonState, request: IncomingMessage, response: ServerResponse): void {
+  const { path, query } = splitUrl(request);
   const name = path.slice(1);
   const probe = path.startsWith('/') && Object.hasOwn(PROBES, name) ? PROBES[name] : undefined;
   if (probe === undefined) {

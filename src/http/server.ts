@@ -1,4 +1,5 @@
 /** The HTTP endpoint for health and metrics. It serves anyone who can reach it, and lets nobody hold it up. */
+import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
@@ -34,6 +35,7 @@ export class HttpServer {
   constructor(
     private readonly address: ListenAddress,
     handler: Handler,
+    private readonly retryMs = RETRY_MS,
   ) {
     this.server = createServer(
       { requestTimeout: CLIENT_MS, headersTimeout: CLIENT_MS, connectionsCheckingInterval: CLIENT_MS },
@@ -90,7 +92,7 @@ export class HttpServer {
   private async listenLater(): Promise<void> {
     const started = performance.now();
     let told = false;
-    while (await sleep(RETRY_MS, this.ended.signal)) {
+    while (await sleep(this.retryMs, this.ended.signal)) {
       try {
         await this.bind();
         if (this.ended.signal.aborted) this.server.close();
@@ -104,17 +106,13 @@ export class HttpServer {
     }
   }
 
-  private bind(): Promise<void> {
+  private async bind(): Promise<void> {
     const { ip, port } = this.address;
-    return new Promise((resolve, reject) => {
-      this.server.once('error', reject);
-      this.server.listen({ port, ...(ip !== '' && { host: ip }) }, () => {
-        this.server.off('error', reject);
-        this.server.on('error', (error) => {
-          log.error(`the health endpoint ${this.where} does not accept: ${messageOf(error)}`);
-        });
-        resolve();
-      });
+    const listening = once(this.server, 'listening'); // rejects at 'error'; both listeners are gone then
+    this.server.listen({ port, ...(ip !== '' && { host: ip }) });
+    await listening;
+    this.server.on('error', (error) => {
+      log.error(`the health endpoint ${this.where} does not accept: ${messageOf(error)}`);
     });
   }
 

@@ -4,8 +4,8 @@ import type { DaemonState } from '../daemon-state.js';
 import { allOk, livenessChecks, readinessChecks } from '../health.js';
 import { countSubnets } from '../lease/allocate.js';
 import { VERSION } from '../version.js';
-import { one } from './exposition.js';
-import type { Family } from './exposition.js';
+import { one } from './family.js';
+import type { Family } from './family.js';
 
 export function daemonFamilies(state: DaemonState): Family[] {
   const checks = readinessChecks(state);

@@ -3,8 +3,8 @@ import { TIERS, tierOf } from '../backend/tiers.js';
 import type { BackendObservation } from '../backend/backend.js';
 import { counters, histograms } from '../dataplane.js';
 import type { CounterInfo, HistogramInfo, Stats } from '../dataplane.js';
-import { histogramSamples, one, stateSet } from './exposition.js';
-import type { Family, Sample } from './exposition.js';
+import { histogramSamples, one, stateSet } from './family.js';
+import type { Family, Sample } from './family.js';
 
 const STANDINGS: readonly Stats['standing'][] = ['owner', 'parked', 'handed over', 'deposed'];
 

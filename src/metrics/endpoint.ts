@@ -4,9 +4,9 @@ import { pipeline } from 'node:stream/promises';
 import type { DaemonState } from '../daemon-state.js';
 import { daemonFamilies } from './daemon.js';
 import { backendFamilies } from './dataplane.js';
-import { CONTENT_TYPE, expose } from './exposition.js';
+import type { Family } from './family.js';
 import { peerFamilies } from './peers.js';
-import type { Family } from './exposition.js';
+import { CONTENT_TYPE, expose } from './registry.js';
 
 /** Everything that is told of a daemon. */
 export function* families(state: DaemonState): Generator<Family> {
@@ -23,8 +23,8 @@ export async function sendMetrics(state: DaemonState, response: ServerResponse):
   await pipeline(Readable.from(piecemeal(expose(families(state)))), response);
 }
 
-async function* piecemeal(pieces: Iterable<string>): AsyncGenerator<string> {
-  for (const piece of pieces) {
+async function* piecemeal(pieces: AsyncIterable<string>): AsyncGenerator<string> {
+  for await (const piece of pieces) {
     yield piece;
     await new Promise(setImmediate);
   }

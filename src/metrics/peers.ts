@@ -4,8 +4,8 @@
  */
 import type { PeerTraffic } from '../dataplane.js';
 import { formatIp4 } from '../ip.js';
-import { one } from './exposition.js';
-import type { Family, Sample } from './exposition.js';
+import { one } from './family.js';
+import type { Family, Sample } from './family.js';
 
 type Figure = 'packetsOut' | 'bytesOut' | 'packetsIn' | 'bytesIn';
 

@@ -33,6 +33,11 @@ export class NotifySocket {
     return socket;
   }
 
+  /** Reads no more: what is sent fills the queue. */
+  pause(): void {
+    this.child.kill('SIGSTOP');
+  }
+
   async close(): Promise<void> {
     const closed = once(this.child, 'close');
     this.child.kill('SIGKILL');

@@ -1,11 +1,17 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { BackendObservation } from '../../src/backend/backend.js';
+import { notifyServiceManager } from '../../src/dataplane.js';
 import { allOk, describeFailures, livenessChecks, readinessChecks, summarize } from '../../src/health.js';
 import type { Observed } from '../../src/health.js';
 import { ServiceManager, watchdogMs } from '../../src/service-manager.js';
 import { DaemonState } from '../../src/daemon-state.js';
 import { parseFlags } from '../../src/flags.js';
+import { eventually } from '../lib/eventually.js';
+import { NotifySocket } from '../lib/notify-socket.js';
 import { attrsOf, captureLog, subnetOf } from '../lib/store.js';
 
 const NOW = Date.UTC(2026, 0, 1);
@@ -172,6 +178,16 @@ test('the summary is one line', () => {
   );
 });
 
+test('no secret of the store is told', () => {
+  const storeHealth = { ...AWAY, hasTable: false, lastError: 'etcd at http://u:swordfish@h:1: refused' };
+  const told = [
+    describeFailures(livenessChecks({ ...RUNNING, storeHealth })),
+    summarize({ ...RUNNING, storeHealth }),
+    summarize({ ...START, storeHealth }),
+  ];
+  for (const text of told) assert.match(text, /away since .*: etcd at http:\/\/\*\*\*@h:1: refused/);
+});
+
 describe('the service manager', () => {
   test('wants to hear of a process in half of its time', () => {
     assert.equal(watchdogMs({ WATCHDOG_USEC: '30000000' }), 15_000);
@@ -192,6 +208,44 @@ describe('the service manager', () => {
     service.ready();
     service.stop();
     assert.deepEqual(sent, []);
+  });
+
+  test('that is busy hears later that the daemon is ready', async () => {
+    captureLog();
+    const heard: string[] = [];
+    let busy = true;
+    const env = { NOTIFY_SOCKET: '/busy', WATCHDOG_USEC: '20000' };
+    const service = new ServiceManager(state, env, (message) => {
+      if (busy) throw new Error('EAGAIN');
+      heard.push(message);
+    });
+    try {
+      service.ready();
+      busy = false;
+      await eventually(() => heard.filter((message) => message === 'WATCHDOG=1').length >= 3);
+    } finally {
+      service.stop();
+    }
+    const rest = heard.filter((message) => message !== 'WATCHDOG=1');
+    assert.deepEqual(rest, ['READY=1', 'STATUS=starting; store not asked yet', 'STOPPING=1']);
+  });
+
+  test('that does not read does not hold the daemon up', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'notify-'));
+    const { NOTIFY_SOCKET } = process.env;
+    const socket = await NotifySocket.open(join(folder, 'socket'));
+    try {
+      socket.pause();
+      process.env.NOTIFY_SOCKET = socket.path;
+      assert.throws(() => {
+        for (let i = 0; i < 100_000; i++) notifyServiceManager(`STATUS=${i}`);
+      }, /NOTIFY_SOCKET/);
+    } finally {
+      if (NOTIFY_SOCKET === undefined) delete process.env.NOTIFY_SOCKET;
+      else process.env.NOTIFY_SOCKET = NOTIFY_SOCKET;
+      await socket.close();
+      rmSync(folder, { recursive: true });
+    }
   });
 
   test('that cannot be reached is a warning, once', () => {

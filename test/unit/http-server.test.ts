@@ -20,8 +20,8 @@ afterEach(async () => {
   await Promise.all(servers.splice(0).map((server) => server.close()));
 });
 
-function make(port = 0, ip = '127.0.0.1'): HttpServer {
-  const server = new HttpServer({ ip, port }, (_, response) => void response.end('well'));
+function make(port = 0, ip = '127.0.0.1', retryMs?: number): HttpServer {
+  const server = new HttpServer({ ip, port }, (_, response) => void response.end('well'), retryMs);
   servers.push(server);
   return server;
 }
@@ -99,6 +99,29 @@ describe('the HTTP server', () => {
     await eventually(async () => {
       assert.equal(await ask(`http://127.0.0.1:${port}/`), 'well');
     }, 5_000);
+  });
+
+  test('keeps nothing of the times it has tried in vain', async () => {
+    const predecessor = createServer();
+    predecessor.listen(0, '127.0.0.1');
+    await once(predecessor, 'listening');
+    const { port } = predecessor.address() as AddressInfo;
+    const warnings: Error[] = [];
+    const warn = (warning: Error) => void warnings.push(warning);
+    process.on('warning', warn);
+    try {
+      const server = make(port, '127.0.0.1', 5);
+      await server.listen(() => true);
+      await delay(500);
+      predecessor.close();
+      await eventually(async () => {
+        assert.equal(await ask(`http://127.0.0.1:${port}/`), 'well');
+      }, 5_000);
+      assert.deepEqual(warnings, []);
+    } finally {
+      process.off('warning', warn);
+      predecessor.close();
+    }
   });
 
   test('can be ended while it waits', async () => {

@@ -21,11 +21,47 @@ describe('redact', () => {
     ['password=hunter2, "password":"x y"', 'password=***, "password":***'],
     ['nothing of the kind', 'nothing of the kind'],
     ['who@where', 'who@where'],
+    ["http://u:it's@h", 'http://***@h'],
+    ['["http://a:1","http://u:p@b"]', '["http://a:1","http://***@b"]'],
+    ['{etcdEndpoints:[u:p@h:2379] iface:[eth0]}', '{***@h:2379] iface:[eth0]}'],
+    ['Authorization: Basic dTpw refused', 'Authorization: Basic *** refused'],
+    ['{"password": "x y", "user": "u"}', '{"password": ***, "user": "u"}'],
+    ['{"password":"x\\"y","user":"u"}', '{"password":***,"user":"u"}'],
+    ['"{\\"password\\":\\"xy\\",\\"a\\":1}"', '"{\\"password\\":***,\\"a\\":1}"'],
+    ['password=a,b;c, then', 'password=***, then'],
+    ["password=it's", 'password=***'],
+    ['users:\n  password: hunter2\n  token: abc', 'users:\n  password: ***\n  token: ***'],
+    ['client-key-data: LS0t, client-secret=x', 'client-key-data: ***, client-secret=***'],
+    ['{etcdPassword: etcdPrefix:/coreos.com}', '{etcdPassword: etcdPrefix:/coreos.com}'],
+    ['a -----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY----- b', 'a *** b'],
+    ['-----BEGIN PRIVATE KEY-----\nMII', '***'],
+    [
+      'tier basic batch, password file, token of the lease',
+      'tier basic batch, password file, token of the lease',
+    ],
   ];
   for (const [text, expected] of cases) {
     test(text, () => {
       assert.equal(redact(text), expected);
     });
+  }
+});
+
+test('redact takes its time in proportion to the text', () => {
+  for (const part of [
+    '/',
+    '//',
+    ',http://',
+    'a:',
+    'password=}',
+    '-----BEGIN PRIVATE KEY-----',
+    'password="',
+    '@/',
+  ]) {
+    const started = performance.now();
+    redact(`@${part.repeat(200_000 / part.length)}`);
+    // In proportion to the square, it would be minutes.
+    assert.ok(performance.now() - started < 5_000, part);
   }
 });
 

@@ -1,16 +1,20 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { Readable } from 'node:stream';
+import { before, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { counters, histograms } from '../../src/dataplane.js';
 import type { PeerTraffic, Stats } from '../../src/dataplane.js';
 import { Cidr4, parseIp4 } from '../../src/ip.js';
 import { countSubnets, freeSubnets } from '../../src/lease/allocate.js';
 import { backendFamilies } from '../../src/metrics/dataplane.js';
-import { expose, histogramSamples } from '../../src/metrics/exposition.js';
-import type { Family } from '../../src/metrics/exposition.js';
+import { histogramSamples } from '../../src/metrics/family.js';
+import type { Family } from '../../src/metrics/family.js';
 import { peerFamilies } from '../../src/metrics/peers.js';
+import { expose } from '../../src/metrics/registry.js';
 
-const text = (families: Iterable<Family>): string => [...expose(families)].join('');
+const piecesOf = async (families: Iterable<Family>): Promise<string[]> =>
+  (await Readable.from(expose(families)).toArray()) as string[];
+const text = async (families: Iterable<Family>): Promise<string> => (await piecesOf(families)).join('');
 
 /** Every counter its index + 1, every histogram its buckets' indexes and 0.5. */
 const STATS: Stats = {
@@ -26,7 +30,7 @@ const STATS: Stats = {
 };
 
 describe('exposition', () => {
-  test('of names, labels and values', () => {
+  test('of names, labels and values', async () => {
     const samples = [
       { labels: { a: 'x"\\\n', b: '' }, value: 1.5 },
       { value: Infinity },
@@ -34,26 +38,34 @@ describe('exposition', () => {
       { value: 2 ** 53 },
     ];
     assert.equal(
-      text([
+      await text([
         { name: 'n', type: 'gauge', help: 'a \\ b\nc', samples },
         { name: 'none', type: 'counter', help: '', samples: [] },
       ]),
-      '# HELP n a \\\\ b\\nc\n# TYPE n gauge\nn{a="x\\"\\\\\\n",b=""} 1.5\nn +Inf\nn NaN\nn 9007199254740992\n',
+      '# HELP n a \\\\ b\\nc\n# TYPE n gauge\nn{a="x\\"\\\\\\n",b=""} 1.5\nn +Inf\nn Nan\nn 9007199254740992\n',
     );
   });
 
-  test('of a histogram is cumulative', () => {
+  test('of a histogram is cumulative', async () => {
     const samples = [...histogramSamples([1, 2], [5, 0, 2], 12)];
     assert.equal(
-      text([{ name: 'h', type: 'histogram', help: 'H', samples }]),
+      await text([{ name: 'h', type: 'histogram', help: 'H', samples }]),
       '# HELP h H\n# TYPE h histogram\nh_bucket{le="1"} 5\nh_bucket{le="2"} 5\nh_bucket{le="+Inf"} 7\nh_sum 12\nh_count 7\n',
     );
   });
 
-  test('comes in pieces', () => {
+  test('comes in pieces', async () => {
     const samples = Array.from({ length: 10_000 }, (_, value) => ({ value }));
-    const pieces = [...expose([{ name: 'many', type: 'gauge', help: '', samples }])];
+    const pieces = await piecesOf([{ name: 'many', type: 'gauge', help: '', samples }]);
     assert.ok(pieces.length > 3 && pieces.every((piece) => piece.length < 40_000 && piece.endsWith('\n')));
+    const lines = samples.map(({ value }) => `many ${value}\n`);
+    assert.equal(pieces.join(''), ['# HELP many \n# TYPE many gauge\n', ...lines].join(''));
+  });
+
+  test('refuses a name that is taken, and one that Prometheus would refuse', async () => {
+    const family: Family = { name: 'n', type: 'gauge', help: '', samples: [{ value: 1 }] };
+    await assert.rejects(text([family, family]), /the name n has already been registered/);
+    await assert.rejects(text([{ ...family, name: 'n-1' }]), /n-1 is no name of a metric/);
   });
 });
 
@@ -65,7 +77,10 @@ describe('the dataplane', () => {
     failure: null,
     plan: null,
   };
-  const lines = text(backendFamilies({ ...observation, dataplane: STATS })).split('\n');
+  let lines: string[];
+  before(async () => {
+    lines = (await text(backendFamilies({ ...observation, dataplane: STATS }))).split('\n');
+  });
 
   test('every counter is told, with its sentence', () => {
     for (const [i, { name, direction, role, help }] of counters.entries()) {
@@ -106,8 +121,8 @@ describe('the dataplane', () => {
     }
   });
 
-  test('of a backend that leaves packets to the kernel has no counters', () => {
-    const kernel = text(backendFamilies({ ...observation, dataplane: null }));
+  test('of a backend that leaves packets to the kernel has no counters', async () => {
+    const kernel = await text(backendFamilies({ ...observation, dataplane: null }));
     assert.doesNotMatch(kernel, /encap|routes/);
     assert.match(kernel, /flanneld_device_mtu_bytes\{device="flannel0"\} 1472/);
   });
@@ -123,9 +138,9 @@ describe('peers', () => {
     bytesIn: 0,
   });
 
-  test('each have four series', () => {
+  test('each have four series', async () => {
     assert.match(
-      text(peerFamilies([peer(1, 5)], 10)),
+      await text(peerFamilies([peer(1, 5)], 10)),
       /flanneld_peer_packets_out_total\{peer="10\.0\.0\.1:8285"\} 1\n[^]*bytes_out_total\{.*\} 5\n[^]*packets_in_total\{.*\} 2\n[^]*bytes_in_total\{.*\} 0\n[^]*flanneld_peers_without_series 0\n/,
     );
   });
