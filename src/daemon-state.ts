@@ -15,6 +15,7 @@ import type { Problem } from './log.js';
 import type { StoreHealth } from './subnet/health.js';
 import type { SubnetManager } from './subnet/manager.js';
 import type { SubnetFileStatus, SubnetFileWriter } from './subnet/subnet-file-writer.js';
+import type { TrafficRules, TrafficStatus } from './traffic/traffic-rules.js';
 
 /** How far the daemon is. */
 export type Phase =
@@ -36,12 +37,15 @@ export interface Parts {
   readonly keeper: Pick<LeaseKeeper, 'status'>;
   readonly tracker: Pick<LeaseTracker, 'leases' | 'size'>;
   readonly subnetFile: Pick<SubnetFileWriter, 'status'>;
+  readonly trafficRules: Pick<TrafficRules, 'status'>;
 }
 
 export class DaemonState {
   /** Milliseconds since the epoch. */
   readonly startedAt = Date.now();
   phase: Phase = 'starting';
+  /** What it waits for has failed like this the last time; null while nothing has. */
+  obstacle: string | null = null;
   private parts: Partial<Parts> = {};
 
   constructor(readonly options: Options) {}
@@ -100,6 +104,11 @@ export class DaemonState {
   /** Null before it was to be written for the first time. */
   get subnetFile(): SubnetFileStatus | null {
     return this.parts.subnetFile?.status ?? null;
+  }
+
+  /** Null before they were set up for the first time. */
+  get trafficRules(): TrafficStatus | null {
+    return this.parts.trafficRules?.status ?? null;
   }
 
   /** The last warnings and errors of the log, oldest first. */

@@ -47,7 +47,9 @@ export async function runDaemon(options: Options, signal: AbortSignal): Promise<
     await status.open();
     endpoint = await startHealthEndpoint(state, status);
     state.phase = 'waiting for the network config';
-    const config = await untilItWorks('fetch network config', signal, () => manager.getNetworkConfig(signal));
+    const config = await untilItWorks(state, 'fetch network config', signal, () =>
+      manager.getNetworkConfig(signal),
+    );
     if (config !== null) await serve(state, config, manager, renewMargin, service, signal);
   } finally {
     state.phase = 'stopping';
@@ -83,7 +85,9 @@ async function serve(
   state.add({ config, backendType: type });
   const createBackend = findBackend(type);
   const rules = await TrafficRules.prepare(config, options);
-  const addresses = await untilItWorks('read the public IP', signal, () => manager.publicAddresses(signal));
+  const addresses = await untilItWorks(state, 'read the public IP', signal, () =>
+    manager.publicAddresses(signal),
+  );
   if (addresses === null) return;
   const choice = {
     ...options,
@@ -94,7 +98,7 @@ async function serve(
   const backend = createBackend(config, external, options);
 
   state.phase = 'waiting for a lease';
-  const lease = await untilItWorks('acquire a lease', signal, () =>
+  const lease = await untilItWorks(state, 'acquire a lease', signal, () =>
     manager.acquireLease(backend.attrs, signal),
   );
   if (lease === null) return;
@@ -117,7 +121,7 @@ async function serve(
       if (network.mtu !== mtu) await subnetFile.write();
       ({ mtu } = network);
     });
-    state.add({ network, follower, keeper, tracker, subnetFile });
+    state.add({ network, follower, keeper, tracker, subnetFile, trafficRules: rules });
     await subnetFile.write();
     log.info('Running backend.');
     state.phase = 'running';
@@ -144,17 +148,21 @@ async function serve(
  * store come back, while the daemon waits. Null when `signal` fires.
  */
 async function untilItWorks<T>(
+  state: DaemonState,
   what: string,
   signal: AbortSignal,
   attempt: () => Promise<T>,
 ): Promise<T | null> {
   for (;;) {
     try {
-      return await attempt();
+      const result = await attempt();
+      state.obstacle = null;
+      return result;
     } catch (error) {
       if (signal.aborted) return null;
       if (!(error instanceof FlannelError) || !error.retryable) throw error;
-      log.error(`Couldn't ${what}: ${messageOf(error)}`);
+      state.obstacle = messageOf(error);
+      log.error(`Couldn't ${what}: ${state.obstacle}`);
     }
     if (!(await sleep(RETRY_MS, signal))) return null;
   }

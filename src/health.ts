@@ -14,6 +14,7 @@ export interface Check {
 export type Observed = Pick<
   DaemonState,
   | 'phase'
+  | 'obstacle'
   | 'storeHealth'
   | 'config'
   | 'backendType'
@@ -22,7 +23,11 @@ export type Observed = Pick<
   | 'lease'
   | 'peerCount'
   | 'subnetFile'
+  | 'trafficRules'
 >;
+
+/** Rules that a reload of the firewall takes away are back sooner. */
+const RULES_GRACE_MS = 60_000;
 
 /**
  * Alive: the dataplane, once there is one, moves packets by a table that is the store's, or was when the store went away.
@@ -40,6 +45,7 @@ export function readinessChecks(state: Observed, now = Date.now()): Check[] {
     interfaceCheck(state),
     leaseCheck(state, now),
     subnetFileCheck(state),
+    trafficRulesCheck(state, now),
   ];
 }
 
@@ -88,8 +94,9 @@ function dataplaneCheck({ backend }: Observed): Check {
   return check(true, `${device}, ${standing}, ${dataplane.routes} routes, ${features}`);
 }
 
-function phaseCheck({ phase }: Observed): Check {
-  return { name: 'phase', ok: phase === 'running' || phase === 'opening the backend', detail: phase };
+function phaseCheck({ phase, obstacle }: Observed): Check {
+  const detail = obstacle === null ? phase : `${phase}: ${redact(obstacle)}`;
+  return { name: 'phase', ok: phase === 'running' || phase === 'opening the backend', detail };
 }
 
 function interfaceCheck({ whereabouts }: Observed): Check {
@@ -116,4 +123,22 @@ function leaseCheck({ lease: status }: Observed, now: number): Check {
 function subnetFileCheck({ subnetFile: file }: Observed): Check {
   const detail = file === null ? 'not written yet' : (file.error ?? file.path);
   return { name: 'subnet-file', ok: file?.error === null, detail };
+}
+
+/**
+ * Fails where the rules have been incomplete for long. That they cannot be looked at is only told: they may well be in
+ * place, and a runtime that takes the node for unready moves its pods away.
+ */
+function trafficRulesCheck({ trafficRules: rules }: Observed, now: number): Check {
+  const check = (ok: boolean, detail: string): Check => ({ name: 'traffic-rules', ok, detail });
+  if (rules === null) return check(true, 'not set up yet');
+  const { manager, lastError, incompleteSince, repairs } = rules;
+  if (manager === null) return check(true, 'none wanted');
+  if (incompleteSince !== null) {
+    const forMs = now - incompleteSince;
+    const since = `since ${new Date(incompleteSince).toISOString()} (${Math.round(forMs / 1000)} s)`;
+    return check(forMs < RULES_GRACE_MS, `${manager}, incomplete ${since}: ${lastError ?? ''}`);
+  }
+  if (lastError !== null) return check(true, `${manager}, cannot be looked at: ${lastError}`);
+  return check(true, `${manager}, complete${repairs === 0 ? '' : `, repairs so far: ${repairs}`}`);
 }

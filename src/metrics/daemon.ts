@@ -21,6 +21,7 @@ export function daemonFamilies(state: DaemonState): Family[] {
     ),
     ...storeFamilies(state),
     ...leaseFamilies(state),
+    ...trafficFamilies(state),
     ...processFamilies(state),
   ];
 }
@@ -68,6 +69,22 @@ function leaseFamilies(state: DaemonState): Family[] {
       'When it is to be renewed; missing for a reservation.',
       one(renewAt === null ? null : renewAt / 1000),
     ),
+  ];
+}
+
+function trafficFamilies({ trafficRules: rules }: DaemonState): Family[] {
+  return [
+    gauge(
+      'flanneld_traffic_rules_in_place',
+      'Whether the traffic rules were complete at the last look; missing where none are wanted.',
+      one(rules?.manager == null ? null : rules.inPlace),
+    ),
+    {
+      name: 'flanneld_traffic_rules_repairs_total',
+      type: 'counter',
+      help: 'How often changes of somebody to the traffic rules were undone.',
+      samples: one(rules?.repairs ?? null),
+    },
   ];
 }
 

@@ -21,6 +21,7 @@ import type {
   PeerReport,
   StatusReport,
   StoreReport,
+  TrafficRulesReport,
 } from './report.js';
 
 /** Half a second is enough for a living peer on another continent. */
@@ -79,6 +80,7 @@ export async function collectStatus(
     },
     store: storeReport(state),
     subnetFile: subnetFile && { ...subnetFile, writtenAt: isoOrNull(subnetFile.writtenAt) },
+    trafficRules: trafficRulesReport(state),
     dataplane: backend && dataplaneReport(backend),
     peerCount: state.peerCount,
     peers: wanted.peers ? peerReports(state, plan, probe) : [],
@@ -116,6 +118,18 @@ function storeReport({ storeDescription, storeHealth: health }: DaemonState): St
     hasTable: health.hasTable,
     silentSeconds: health.silentForMs === null ? null : health.silentForMs / 1000,
     tableRevision: health.tableRevision,
+  };
+}
+
+function trafficRulesReport({ trafficRules: rules }: DaemonState): TrafficRulesReport | null {
+  if (rules === null) return null;
+  return {
+    manager: rules.manager,
+    inPlace: rules.inPlace,
+    incompleteSince: isoOrNull(rules.incompleteSince),
+    repairs: rules.repairs,
+    lastRepair: rules.lastRepair?.toISOString() ?? null,
+    lastError: rules.lastError && redact(rules.lastError),
   };
 }
 

@@ -24,8 +24,10 @@ const FILES = new Map<string, PageFile>([
     name,
     { url: new URL(name, STATIC), type: TYPES.js },
   ]),
-  ['rates.js', { url: new URL('rates.js', MODULES), type: TYPES.js }],
-  ['units.js', { url: new URL('units.js', MODULES), type: TYPES.js }],
+  ...['rates.js', 'units.js', 'wording.js'].map((name): [string, PageFile] => [
+    name,
+    { url: new URL(name, MODULES), type: TYPES.js },
+  ]),
 ]);
 
 /** Nothing from elsewhere, nothing inline: what a peer calls itself can only ever be text. */

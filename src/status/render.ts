@@ -5,6 +5,7 @@ import type { DirectionReport, LeaseReport, PeerReport, StatusReport } from './r
 import { fit, fitting, plain, printable, sparkline, tableLines, wrap } from './table.js';
 import type { Column, Paint } from './table.js';
 import { formatDuration, formatQuantity, formatRtt } from './units.js';
+import { rulesText } from './wording.js';
 
 export interface View {
   /** Columns of the terminal. */
@@ -48,7 +49,7 @@ function reasonLines({ reason }: StatusReport, { paint, width }: View): string[]
 }
 
 function sections(report: StatusReport, view: View): string[] {
-  const { at, lease, network, device, interface: external, store, dataplane } = report;
+  const { at, lease, network, device, interface: external, trafficRules, store, dataplane } = report;
   const now = Date.parse(at);
   const lines = (label: string, text: string) => labelled(label, text, view);
   const shown = [
@@ -66,6 +67,10 @@ function sections(report: StatusReport, view: View): string[] {
     const repairs = Object.entries(device.repairs).map(([what, count]) => `${count} × ${what}`);
     const repaired = repairs.length === 0 ? '' : `, somebody changed it ${repairs.join(', ')}`;
     shown.push(...lines('device', `${device.name}, MTU ${device.mtu}${repaired}`));
+  }
+  // Where the height counts, what is in order has no line to spare.
+  if (trafficRules !== null && (view.height === null || trafficRules.lastError !== null)) {
+    shown.push(...lines('rules', rulesText(trafficRules, at)));
   }
   if (store !== null) shown.push(...lines('store', storeText(store)));
   if (dataplane !== null) shown.push(...dataplaneLines(dataplane, lines));

@@ -32,6 +32,8 @@ export interface StatusReport {
     readonly writtenAt: string | null;
     readonly error: string | null;
   } | null;
+  /** Null before they were set up. */
+  readonly trafficRules: TrafficRulesReport | null;
   readonly dataplane: DataplaneReport | null;
   readonly peerCount: number;
   /** Empty where the reader asked for none. */
@@ -96,6 +98,21 @@ export interface StoreReport {
   /** How long the store has said nothing, hence the greatest age of the table; null before it has answered. */
   readonly silentSeconds: number | null;
   readonly tableRevision: string | null;
+}
+
+/** The host's rules that forward and masquerade what the containers send; docs/firewall.md lists them. */
+export interface TrafficRulesReport {
+  /** `iptables` or `nftables`; null where no rules are wanted. */
+  readonly manager: string | null;
+  /** Whether they were complete when they were last looked at; false where that look failed. */
+  readonly inPlace: boolean;
+  /** Since when they are known to be incomplete; null while they are not. */
+  readonly incompleteSince: string | null;
+  /** How often somebody's changes were undone. */
+  readonly repairs: number;
+  readonly lastRepair: string | null;
+  /** Why the last look at them failed; null when it did not. */
+  readonly lastError: string | null;
 }
 
 export interface DataplaneReport {

@@ -1,6 +1,7 @@
 /** The rules by way of iptables, in whichever of its two variants the host uses. */
 import { FlannelError, messageOf } from '../errors.js';
 import { log } from '../log.js';
+import { IncompleteRules } from './rule-manager.js';
 import type { RuleManager } from './rule-manager.js';
 import {
   describeDamage,
@@ -122,9 +123,14 @@ export class IptablesManager implements RuleManager {
       ([chain, found]) => !this.isComplete(found, version, chain),
     );
     if (damaged.length === 0) return [];
-    await family.write(restoreText(damaged));
+    const damages = damaged.map(([chain, found]) => describeDamage(found, chain));
+    try {
+      await family.write(restoreText(damaged));
+    } catch (error) {
+      throw new IncompleteRules(damages, error);
+    }
     for (const [chain, found] of await this.look(family, chains)) this.learn(found, version, chain);
-    return damaged.map(([chain, found]) => describeDamage(found, chain));
+    return damages;
   }
 
   private async look(

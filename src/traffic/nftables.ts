@@ -2,6 +2,7 @@
 import { FlannelError, messageOf } from '../errors.js';
 import { log } from '../log.js';
 import { findProgram, ProgramError, runProgram } from './programs.js';
+import { IncompleteRules } from './rule-manager.js';
 import type { RuleManager } from './rule-manager.js';
 import type { RulesetChange } from './ruleset-events.js';
 import { nftChains } from './rules.js';
@@ -70,7 +71,11 @@ export class NftablesManager implements RuleManager {
       damages.push(describeDamage(found, table));
     }
     if (damaged.length === 0) return [];
-    await this.write(damaged);
+    try {
+      await this.write(damaged);
+    } catch (error) {
+      throw new IncompleteRules(damages, error);
+    }
     for (const [table] of damaged) await this.remember(table);
     return damages;
   }

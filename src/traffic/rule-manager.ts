@@ -1,5 +1,16 @@
+import { FlannelError, messageOf } from '../errors.js';
 import type { RulesetChange } from './ruleset-events.js';
 import type { OverlayFamily, RuleChoice } from './rules.js';
+
+/** The rules were seen to be incomplete, and could not be completed. */
+export class IncompleteRules extends FlannelError {
+  override readonly name = 'IncompleteRules';
+
+  /** @param damages what is wrong with them, in words */
+  constructor(damages: readonly string[], cause: unknown) {
+    super(`${damages.join('; ')}, and stays so: ${messageOf(cause)}`, { cause });
+  }
+}
 
 /** A way to put the rules into the kernel. */
 export interface RuleManager {
@@ -14,7 +25,8 @@ export interface RuleManager {
   /**
    * Makes the rules complete and in order, in one step for each table, and touches nothing where they are.
    * @returns what was wrong, in words.
-   * @throws FlannelError; the rules are as they were then, as far as whole tables go.
+   * @throws IncompleteRules where they cannot be written, else FlannelError, which says nothing about the rules; they
+   * are as they were then, as far as whole tables go.
    */
   ensure(): Promise<string[]>;
 

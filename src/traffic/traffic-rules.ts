@@ -18,6 +18,7 @@ import { checkBridgeFilter, warnWithoutForwarding } from './host-checks.js';
 import { IptablesManager, removeIptablesRules } from './iptables.js';
 import { NftablesManager, removeNftTables } from './nftables.js';
 import { RepairLog } from './repair-log.js';
+import { IncompleteRules } from './rule-manager.js';
 import type { RuleManager, RuleManagerFactory } from './rule-manager.js';
 import { FORWARD_CHAIN, MASQUERADE_CHAIN } from './rules.js';
 import type { ChainName, OverlayFamily, RuleChoice } from './rules.js';
@@ -49,13 +50,15 @@ export type TrafficOptions = Pick<
 export interface TrafficStatus {
   /** Null where no rules are wanted. */
   readonly manager: RuleManager['name'] | null;
-  /** They were complete when they were last looked at. */
+  /** They were complete when they were last looked at; false where that look failed. */
   readonly inPlace: boolean;
   /** How often somebody's changes were undone. */
   readonly repairs: number;
   readonly lastRepair: Date | null;
   /** Why the last look at the rules failed; null when it did not. */
   readonly lastError: string | null;
+  /** Since when they are known to be incomplete, in milliseconds since the epoch; null while they are not. */
+  readonly incompleteSince: number | null;
 }
 
 export class TrafficRules {
@@ -65,6 +68,7 @@ export class TrafficRules {
   private own: Cidr4 | null = null;
   private inPlace = false;
   private lastError: string | null = null;
+  private incompleteSince: number | null = null;
   /** When to look again for what is not wanted, by performance.now(); null when nothing was found the last time. */
   private tidyAt: number | null = null;
   private untidiness = '';
@@ -101,9 +105,9 @@ export class TrafficRules {
   }
 
   get status(): TrafficStatus {
-    const { inPlace, lastError } = this;
+    const { inPlace, lastError, incompleteSince } = this;
     const { repairs, lastRepair } = this.repairLog;
-    return { manager: this.manager?.name ?? null, inPlace, repairs, lastRepair, lastError };
+    return { manager: this.manager?.name ?? null, inPlace, repairs, lastRepair, lastError, incompleteSince };
   }
 
   /**
@@ -183,6 +187,7 @@ export class TrafficRules {
       if (this.lastError !== null) log.info('the traffic rules are complete again');
       this.inPlace = true;
       this.lastError = null;
+      this.incompleteSince = null;
     } catch (error) {
       if (!(error instanceof FlannelError)) throw error;
       if (error.message !== this.lastError) {
@@ -190,6 +195,7 @@ export class TrafficRules {
       }
       this.inPlace = false;
       this.lastError = error.message;
+      if (error instanceof IncompleteRules) this.incompleteSince ??= Date.now();
     }
   }
 

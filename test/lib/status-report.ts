@@ -55,6 +55,14 @@ export const SAMPLE: StatusReport = {
     tableRevision: '12',
   },
   subnetFile: { path: '/run/flannel/subnet.env', writtenAt: '2026-01-01T00:00:01.000Z', error: null },
+  trafficRules: {
+    manager: 'iptables',
+    inPlace: true,
+    incompleteSince: null,
+    repairs: 2,
+    lastRepair: '2026-01-01T03:07:05.000Z',
+    lastError: null,
+  },
   dataplane: {
     standing: 'owner',
     stoodBy: true,

@@ -6,9 +6,11 @@ import { once } from 'node:events';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { FLANNELD } from '../../bench/daemon.js';
 import type { Daemon } from '../../bench/daemon.js';
 import { GATEWAY } from '../../bench/topology.js';
 import { examine, faultsOf, healthyHosts, table } from '../lib/doctor.js';
+import { CONFIG } from '../lib/network.js';
 import type { TestNetwork } from '../lib/network.js';
 
 let network: TestNetwork;
@@ -90,6 +92,43 @@ describe('the firewall', () => {
     }
   });
 });
+
+describe('the rules of flanneld itself', () => {
+  for (const [name, config] of [
+    ['iptables', CONFIG],
+    ['nftables', { ...CONFIG, EnableNFTables: true }],
+  ] as const) {
+    test(`by ${name} are no fault, and hide none`, async () => {
+      const host = network.host(3);
+      await writeFile(join(network.store, 'config'), JSON.stringify(config));
+      const daemon = network.start(3, '--ip-masq');
+      try {
+        await daemon.ready(2);
+        const { findings } = await examine(network, 3, ['--ip-masq']);
+        assert.deepEqual(
+          findings.filter(({ status }) => status !== 'ok'),
+          [],
+        );
+        await host.exec('iptables', '-A', 'INPUT', '-p', 'udp', '--dport', '8285', '-j', 'DROP');
+        const [fault] = faultsOf((await examine(network, 3, ['--ip-masq'])).findings);
+        assert.match(fault?.found ?? '', /^iptables filter drops UDP 8285: -A INPUT/);
+      } finally {
+        await host.exec('iptables', '-F', 'INPUT');
+        await daemon.stop();
+        await cleanUp(3);
+        await rm(join(network.store, 'subnets', daemon.overlaySubnet.replace('/', '-')));
+        await rm(daemon.subnetFile);
+        await writeFile(join(network.store, 'config'), JSON.stringify(CONFIG));
+      }
+    });
+  }
+});
+
+/** Removes the traffic rules of a host. */
+async function cleanUp(number: number): Promise<void> {
+  const subnetFile = `--subnet-file=${join(network.folder, `host${number}.env`)}`;
+  await network.host(number).exec(process.execPath, FLANNELD, 'cleanup', subnetFile);
+}
 
 describe('the underlay', () => {
   table(() => network, {

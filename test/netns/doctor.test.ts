@@ -265,7 +265,7 @@ test('the flags of doctor are its own', async () => {
   assert.match(unknown.stderr, /^flanneld: flag provided but not defined: -frobnicate/);
   const help = await run(network, 3, ['--help']);
   assert.equal(help.status, 0);
-  assert.match(help.stdout, /^Usage: flanneld doctor \[--json\] \[--peers\]/);
+  assert.match(help.stderr, /^Usage: \S+ doctor \[--json\] \[--peers\] [^]*^ {2}-peers\n/m);
   const daemon = network.start(3, '--peers');
   await daemon.ended();
   assert.equal(daemon.exitCode, 2);

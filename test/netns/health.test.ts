@@ -1,6 +1,6 @@
 /** What a daemon tells of itself: over HTTP, to its service manager, in its log. */
 import assert from 'node:assert/strict';
-import { mkdir, readFile, rmdir } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, rmdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Daemon } from '../../bench/daemon.js';
@@ -55,6 +55,18 @@ async function ready(...flags: string[]): Promise<Daemon> {
   return daemon;
 }
 
+/** A daemon that finds iptables in `folder`, where a test can put something else. */
+async function readyWithOwnPrograms(folder: string): Promise<Daemon> {
+  await mkdir(folder);
+  for (const name of ['iptables', 'iptables-save', 'iptables-restore']) {
+    await symlink(`/usr/sbin/${name}`, join(folder, name));
+  }
+  const wrapper = ['env', `PATH=${folder}:${process.env.PATH ?? ''}`];
+  const daemon = network.startBehind(wrapper, 1, HEALTH, '--iptables-resync=1');
+  await becomes('/readyz', 200, /^flanneld is ready$/);
+  return daemon;
+}
+
 describe('the health endpoint', () => {
   test('answers as stock flannel', async () => {
     await ready();
@@ -79,7 +91,7 @@ describe('the health endpoint', () => {
       assert.deepEqual(await get('/readyz'), { status: 503, body: 'flanneld is not ready yet' });
       assert.match(
         (await get('/readyz?verbose')).body,
-        /\[-\]phase failed: waiting for the network config\n/,
+        /\[-\]phase failed: waiting for the network config: .*not found.*\n/,
       );
       await etcd.ctl('put', '/coreos.com/network/config', JSON.stringify(CONFIG));
       await becomes('/readyz', 200, /ready/);
@@ -151,6 +163,34 @@ describe('the health endpoint', () => {
     await becomes('/readyz', 200, /ready/);
     assert.match(daemon.log, /Wrote subnet file to [^]*flannel is ready/);
     assert.equal(daemon.log.match(/Failed to write/g)?.length, 1, daemon.log);
+  });
+
+  test('tells of the traffic rules, and of repairs, and stays ready meanwhile', async () => {
+    const daemon = await ready('--iptables-resync=1');
+    assert.match((await get('/readyz?verbose')).body, /\[\+\]traffic-rules ok: iptables, complete\n/);
+    await daemon.host.exec('iptables', '-w', '-F', 'FLANNEL-FWD');
+    await becomes('/metrics', 200, /\nflanneld_traffic_rules_repairs_total 1\n/);
+    await becomes('/readyz?verbose', 200, /\[\+\]traffic-rules ok: iptables, complete, repairs so far: 1\n/);
+    assert.match((await get('/metrics')).body, /\nflanneld_traffic_rules_in_place 1\n/);
+  });
+
+  test('tells when the traffic rules cannot be completed, and is still ready until that lasts', async () => {
+    const folder = join(network.folder, 'broken-iptables');
+    const daemon = await readyWithOwnPrograms(folder);
+    await rename(join(folder, 'iptables-restore'), join(folder, 'moved'));
+    await writeFile(join(folder, 'iptables-restore'), '#!/bin/sh\necho no room >&2\nexit 4\n', {
+      mode: 0o755,
+    });
+    await daemon.host.exec('iptables', '-w', '-F', 'FLANNEL-FWD');
+    await becomes(
+      '/readyz?verbose',
+      200,
+      /\[\+\]traffic-rules ok: iptables, incomplete since \S+ \(\d+ s\): .*FLANNEL-FWD.*no room\n/,
+    );
+    assert.match((await get('/metrics')).body, /\nflanneld_traffic_rules_in_place 0\n/);
+    await rm(join(folder, 'iptables-restore'));
+    await rename(join(folder, 'moved'), join(folder, 'iptables-restore'));
+    await becomes('/readyz?verbose', 200, /\[\+\]traffic-rules ok: iptables, complete, repairs so far: 1\n/);
   });
 
   test('needs a port of its own', async () => {

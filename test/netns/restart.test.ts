@@ -9,6 +9,7 @@ import type { Daemon } from '../../bench/daemon.js';
 import { RunningTool } from '../../bench/tools.js';
 import { eventually } from '../lib/eventually.js';
 import { leftovers, TestNetwork, undisturbed } from '../lib/network.js';
+import { withVariant } from '../lib/rules.js';
 import { startStandby } from '../lib/standby.js';
 
 let network: TestNetwork;
@@ -41,19 +42,31 @@ async function deviceIndex(): Promise<string> {
   return link.replace(/:.*/s, '');
 }
 
+/** All traffic rules with their handles, which a rule that is written anew does not keep. */
+async function rulesOf({ host }: Daemon): Promise<string> {
+  const { stdout } = await host.exec('nft', '-a', 'list', 'ruleset');
+  return stdout.replace(/counter packets \d+ bytes \d+/g, 'counter');
+}
+
 describe('a second flanneld', () => {
   test('takes over from the first, which ends, and nobody notices', async () => {
-    const [a, b] = await startTwo();
+    const behind = await withVariant(network.folder, 'nft');
+    const a = network.startBehind(behind, 1, '--ip-masq');
+    const b = network.start(2);
+    await Promise.all([a.ready(1), b.ready(1)]);
     const index = await deviceIndex();
+    const rules = await rulesOf(a);
+    assert.match(rules, /FLANNEL-FWD[^]*FLANNEL-POSTRTG/);
     let next: Daemon | undefined;
     await undisturbed(b, a, async () => {
-      next = network.start(1);
+      next = network.startBehind(behind, 1, '--ip-masq');
       await next.logged(/Took over/);
       await a.ended();
     });
     assert.equal(a.exitCode, 0);
     assert.match(a.log, /Handed over/);
     assert.equal(await deviceIndex(), index);
+    assert.equal(await rulesOf(a), rules);
     assert.equal(await next?.stop(), 0);
     assert.equal(await leftovers(network.host(1)), '');
     assert.ok(!existsSync(socket()) && !existsSync(`${socket()}.lock`));

@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { FLANNELD } from '../../bench/daemon.js';
 import type { Daemon } from '../../bench/daemon.js';
 import type { PeerReport, PeerScript } from '../lib/bare-peer.js';
 import { CONFIG, TestNetwork, unaccounted } from '../lib/network.js';
@@ -57,6 +58,10 @@ test('a host without a lease is refused by default, counted, and named once', as
   const request = echo(`${PEER_SUBNET}.5`, daemon.overlayAddress);
   await send(3, [request, request, Buffer.alloc(3)], 0);
   await daemon.logged(/Refused packets from 192\.168\.77\.3 \(inner source 10\.244\.200\.5\)/);
+  const { stdout } = await daemon.host.exec(
+    ...[process.execPath, FLANNELD, 'status', `--subnet-file=${daemon.subnetFile}`],
+  );
+  assert.match(stdout, /^dropped [^]*\bdecap_unknown_peer 3\b[^]*^1 peer/m);
   assert.equal(await send(2, [request], 1), 1);
   const counters = await counted(daemon);
   assert.equal(counters.get('decap_unknown_peer'), 3);

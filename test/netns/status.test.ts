@@ -78,11 +78,22 @@ describe('the command', () => {
     assert.equal(report.schema, 1);
     assert.equal(report.ready, true);
     assert.equal(report.lease?.subnet, a.overlaySubnet);
+    assert.deepEqual([report.trafficRules?.manager, report.trafficRules?.inPlace], ['iptables', true]);
     assert.deepEqual(report.dataplane?.missing, []);
     const [peer] = report.peers;
     assert.equal(peer?.subnet, b.overlaySubnet);
     assert.equal(peer.answers, true);
     assert.ok((peer.rttMs ?? 0) > 0 && (peer.traffic?.packetsOut ?? 0) >= 1);
+  });
+
+  test('shows the traffic rules, and that they were repaired', async () => {
+    const a = network.start(1, '--iptables-resync=1');
+    await a.logged(/flannel is ready/);
+    assert.match((await status()).stdout, /^rules +iptables, complete$/m);
+    await a.host.exec('iptables', '-w', '-F', 'FLANNEL-FWD');
+    await eventually(async () => {
+      assert.match((await status()).stdout, /^rules +iptables, complete, repaired once, last /m);
+    });
   });
 
   test('says 1 and why while the daemon waits, from its start on', async () => {

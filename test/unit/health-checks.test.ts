@@ -66,8 +66,19 @@ const EXTERNAL = {
 };
 const WHEREABOUTS = { external: EXTERNAL, lost: null, running: true };
 
+const RULES = {
+  manager: 'iptables',
+  inPlace: true,
+  repairs: 3,
+  lastRepair: new Date(NOW),
+  lastError: null,
+  incompleteSince: null,
+} as const;
+const BROKEN_RULES = { ...RULES, inPlace: false, lastError: 'iptables-restore: refused' };
+
 const RUNNING: Observed = {
   phase: 'running',
+  obstacle: null,
   storeHealth: REACHABLE,
   config: null,
   backendType: 'udp',
@@ -76,9 +87,11 @@ const RUNNING: Observed = {
   lease: LEASE,
   peerCount: 2,
   subnetFile: { path: '/run/subnet.env', writtenAt: NOW, error: null },
+  trafficRules: RULES,
 };
 const START: Observed = {
   phase: 'starting',
+  obstacle: null,
   storeHealth: null,
   config: null,
   backendType: null,
@@ -87,6 +100,7 @@ const START: Observed = {
   lease: null,
   peerCount: 0,
   subnetFile: null,
+  trafficRules: null,
 };
 
 const failures = (state: Observed) => describeFailures(readinessChecks(state, NOW));
@@ -130,6 +144,11 @@ describe('ready', () => {
 
   const cases: readonly (readonly [string, Partial<Observed>, RegExp])[] = [
     ['while it ends', { phase: 'stopping' }, /^phase failed: stopping$/],
+    [
+      'while it waits',
+      { phase: 'waiting for a lease', obstacle: 'no more subnets' },
+      /^phase failed: waiting for a lease: no more subnets$/,
+    ],
     ['with a failed thread', { backend: { ...BACKEND, failure: 'EBADFD' } }, /^dataplane failed: EBADFD$/],
     [
       'without an address',
@@ -156,10 +175,32 @@ describe('ready', () => {
       { subnetFile: { path: '/x', writtenAt: null, error: 'cannot write' } },
       /^subnet-file failed: cannot write$/,
     ],
+    [
+      'with traffic rules that stay incomplete',
+      { trafficRules: { ...BROKEN_RULES, incompleteSince: NOW - 60_000 } },
+      /^traffic-rules failed: iptables, incomplete since 2025-\S+ \(60 s\): iptables-restore: refused$/,
+    ],
   ];
   for (const [name, change, reason] of cases) {
     test(`not ${name}`, () => {
       assert.match(failures({ ...RUNNING, ...change }), reason);
+    });
+  }
+
+  for (const [name, trafficRules, detail] of [
+    ['that are in place', RULES, /^iptables, complete, repairs so far: 3$/],
+    ['that are not wanted', { ...RULES, manager: null, inPlace: false }, /^none wanted$/],
+    ['that cannot be looked at', BROKEN_RULES, /^iptables, cannot be looked at: iptables-restore: refused$/],
+    [
+      'that a reload has taken away',
+      { ...BROKEN_RULES, incompleteSince: NOW - 59_000 },
+      /^iptables, incomplete since \S+ \(59 s\)/,
+    ],
+  ] as const) {
+    test(`with traffic rules ${name}`, () => {
+      const checks = readinessChecks({ ...RUNNING, trafficRules }, NOW);
+      assert.equal(describeFailures(checks), '');
+      assert.match(checks.find((check) => check.name === 'traffic-rules')?.detail ?? '', detail);
     });
   }
 

@@ -30,6 +30,7 @@ lease       10.244.7.0/24 of 10.244.0.0/16, runs out in 20 h 47 min, renewal in
             19 h 47 min
 reached at  192.0.2.7:8285 over eth0, MTU 1500
 device      flannel0, MTU 1472
+rules       iptables, complete, repaired 2 times, last 5 min ago
 store       Etcd Local Manager, reachable for 3 h 12 min, heard 3 s ago
 features    udp-offload (batch gso gro, without tso uso), 2 queues, split
             threads
@@ -58,6 +59,8 @@ lease       10.244.7.0/24 of 10.244.0.0/16, runs
             min
 reached at  192.0.2.7:8285 over eth0, MTU 1500
 device      flannel0, MTU 1472
+rules       iptables, complete, repaired 2 times,
+            last 5 min ago
 store       Etcd Local Manager, reachable for 3 h
             12 min, heard 3 s ago
 features    udp-offload (batch gso gro, without
@@ -110,6 +113,7 @@ describe('one look', () => {
       lease: null,
       interface: null,
       device: null,
+      trafficRules: null,
       dataplane: null,
       peers: [],
       peerCount: 0,
@@ -120,6 +124,23 @@ describe('one look', () => {
     assert.match(text, /^lease +none yet \(waiting for the network config\)$/m);
     assert.match(text, /^0 peers$/m);
   });
+
+  for (const [change, words] of [
+    [{ manager: null, inPlace: false, repairs: 0, lastRepair: null }, /^rules +none wanted$/m],
+    [{ repairs: 0, lastRepair: null }, /^rules +iptables, complete$/m],
+    [{ inPlace: false, lastError: 'refused' }, /^rules +iptables, cannot be looked at: refused$/m],
+    [
+      { inPlace: false, lastError: 'refused', incompleteSince: '2026-01-01T03:11:05.000Z' },
+      /^rules +iptables, incomplete for 1 min: refused$/m,
+    ],
+  ] as const) {
+    test(`traffic rules with ${JSON.stringify(change)}`, () => {
+      const { trafficRules } = SAMPLE;
+      assert.ok(trafficRules);
+      const text = render({ ...SAMPLE, trafficRules: { ...trafficRules, ...change } }, 80).join('\n');
+      assert.match(text, words);
+    });
+  }
 
   test('nothing that a terminal acts upon gets through', () => {
     const report = {

@@ -4,6 +4,7 @@ import { PeerTable } from './peers.js';
 import { Plot } from './plot.js';
 import { ratesBetween, totalOf } from './rates.js';
 import { formatDuration, formatQuantity } from './units.js';
+import { rulesText } from './wording.js';
 
 const INTERVAL_MS = 1000;
 const TIMEOUT_MS = 5000;
@@ -90,6 +91,7 @@ function showHost(report) {
     ['Lease', leaseText(report)],
     ['Reached at', placeText(report)],
     ['Device', report.device && `${report.device.name}, MTU ${report.device.mtu}`],
+    ['Traffic rules', report.trafficRules && rulesText(report.trafficRules, report.at)],
     ['Store', storeText(report)],
     ['Features', featuresText(report)],
     ['Dataplane', dataplaneText(report)],
