@@ -18,7 +18,7 @@ namespace {
 constexpr size_t kMaxQueues = 64;
 constexpr size_t kMaxSourcePorts = 64;
 constexpr size_t kWordsPerRoute = 4;
-constexpr size_t kWordsPerPeer = 2;
+constexpr size_t kWordsPerPeer = 3;
 constexpr size_t kFiguresPerPeer = 4;
 
 /// A SystemError as the JS Error that index.d.ts calls NativeError.
@@ -197,6 +197,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
                         InstanceMethod<&DataplaneObject::change_routes>("changeRoutes"),
                         InstanceMethod<&DataplaneObject::stats>("stats"),
                         InstanceMethod<&DataplaneObject::peers>("peers"),
+                        InstanceMethod<&DataplaneObject::learn_path_mtus>("learnPathMtus"),
                         InstanceMethod<&DataplaneObject::take_refusals>("takeRefusals"),
                         InstanceMethod<&DataplaneObject::rebind>("rebind"),
                         InstanceMethod<&DataplaneObject::reopen_device>("reopenDevice"),
@@ -337,6 +338,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     for (const PeerFigures& each : peers) {
       *word++ = ntohl(each.peer.address);
       *word++ = ntohs(each.peer.port);
+      *word++ = static_cast<uint32_t>(each.path_mtu);
       for (const uint64_t value :
            {each.out.packets, each.out.bytes, each.in.packets, each.in.bytes}) {
         *figure++ = static_cast<double>(value);
@@ -346,6 +348,14 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     result.Set("words", words);
     result.Set("figures", figures);
     return result;
+  }
+
+  void learn_path_mtus(const Napi::CallbackInfo& info) {
+    const double link_mtu = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : -1;
+    if (!(link_mtu >= 0 && link_mtu <= UINT32_MAX)) {
+      throw Napi::RangeError::New(info.Env(), "learnPathMtus takes an MTU");
+    }
+    guarded(info.Env(), [&] { core_->learn_path_mtus(static_cast<size_t>(link_mtu)); });
   }
 
   Napi::Value take_refusals(const Napi::CallbackInfo& info) {

@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <chrono>
 
+#include "path_mtu.h"
+
 namespace flannel {
 
 namespace {
@@ -17,6 +19,9 @@ constexpr std::chrono::milliseconds kParking{2000};
 constexpr std::chrono::milliseconds kLastWords{50};
 /// Turns in which the sockets that are about to be closed are emptied.
 constexpr int kMostDrainTurns = 1000;
+
+/// Paths that the kernel is asked for in a row: about a millisecond.
+constexpr size_t kMostLooks = 1024;
 
 /// A socket for each queue, and where more source ports are wanted, those to send from.
 std::vector<Queue> open_sockets(const DataplaneOptions& options) {
@@ -299,7 +304,11 @@ void Dataplane::publish(std::unique_ptr<const Fib> fib) {
     lane->decap_counters.traffic.make_room(slots);
   }
   before_.resize(slots);
-  for (const uint32_t slot : routes_.peers().take_new()) before_[slot] = figures(slot);
+  looked_at_.resize(slots);
+  for (const uint32_t slot : routes_.peers().take_new()) {
+    before_[slot] = figures(slot);
+    looked_at_[slot] = before_[slot].out.packets;
+  }
   fib_->publish(std::move(fib));
 }
 
@@ -313,12 +322,37 @@ PeerFigures Dataplane::figures(uint32_t slot) const noexcept {
   return figures;
 }
 
+void Dataplane::learn_path_mtus(size_t link_mtu) {
+  PeerSlots& slots = routes_.peers();
+  const auto count = static_cast<uint32_t>(slots.peers().size());
+  std::vector<uint32_t> due;
+  for (uint32_t i = 0; i < count && due.size() < kMostLooks; i++) {
+    const uint32_t slot = next_look_++ % count;
+    const Peer& peer = slots.peers()[slot];
+    if (peer.slot == Peer::kNone) continue;
+    // To a peer whose path is narrow it may be that nothing is sent any more, for being too large.
+    const uint64_t packets = figures(slot).out.packets;
+    if (std::exchange(looked_at_[slot], packets) != packets || peer.largest != Peer::kAnySize) {
+      due.push_back(slot);
+    }
+  }
+  if (due.empty() || state_ == State::closed) return;
+  const PathMtuLookup lookup(options_.bind_address);
+  bool changed = false;
+  for (const uint32_t slot : due) {
+    const size_t bytes = lookup.of(slots.peers()[slot]);
+    changed |= slots.set_path_mtu(slot, bytes < link_mtu ? bytes : 0);
+  }
+  if (changed) publish(fib_->current().after({}, routes_));
+}
+
 std::vector<PeerFigures> Dataplane::peers() const {
   std::vector<PeerFigures> result;
   for (const Peer& peer : routes_.peers().peers()) {
     if (peer.slot == Peer::kNone) continue;
     PeerFigures now = figures(peer.slot);
     now.peer = {peer.address, peer.port};
+    now.path_mtu = peer.largest == Peer::kAnySize ? 0 : peer.largest + kOuterHeaders;
     now.out -= before_[peer.slot].out;
     now.in -= before_[peer.slot].in;
     result.push_back(now);

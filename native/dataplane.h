@@ -77,6 +77,7 @@ struct PeerFigures {
   NextHop peer;
   PeerTraffic::Sums out;  // that the kernel accepted
   PeerTraffic::Sums in;   // inner packets, as they came
+  size_t path_mtu;        // bytes of an outer packet; 0: unknown
 };
 
 class Dataplane {
@@ -144,6 +145,11 @@ class Dataplane {
     std::vector<Refusal> wrong_subnets;
   };
   Refusals take_refusals();
+  /// Asks the kernel what the paths to peers carry: those that packets were sent to since it was
+  /// last asked, and those whose path was narrow, a bounded number a call and in turn. A path
+  /// counts as narrow below `link_mtu`, in bytes. To be called regularly, by the thread that sets
+  /// routes.
+  void learn_path_mtus(size_t link_mtu);
   /// As the thread that sets routes sees them, in the order of their slots.
   [[nodiscard]] std::vector<PeerFigures> peers() const;
   /// The errno that ended a worker's direction, or 0; 0 again once closed.
@@ -182,6 +188,8 @@ class Dataplane {
   ActiveFeatures features_;
   RouteTable routes_;
   std::vector<PeerFigures> before_;  // by slot: what was counted there for the peers before
+  std::vector<uint64_t> looked_at_;  // by slot: packets out when the kernel was asked for its path
+  uint32_t next_look_ = 0;           // the slot to go on with
   std::unique_ptr<Snapshot<Fib>> fib_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<std::unique_ptr<Worker>> workers_;

@@ -5,9 +5,10 @@
 //   3. check the header                                        (forward)
 //   4. longest-prefix match; none: net-unreachable             (forward)
 //   5. TTL - 1; ran out: time-exceeded                         (forward)
-//   6. complete the checksum, or cut a super-packet            (forward, split)
-//   7. join a run of the batch                                 (SendBatch::push)
-//   8. send the batch                                          (flush, UdpSocket::send)
+//   6. too large for the path, with DF: fragmentation-needed   (forward, exceeds)
+//   7. complete the checksum, or cut a super-packet            (forward, split)
+//   8. join a run of the batch                                 (SendBatch::push)
+//   9. send the batch                                          (flush, UdpSocket::send)
 //
 // A super-packet has one lookup, one TTL step and one ICMP decision: its segments share the header.
 // The payload is never copied: the datagrams are sent from the buffer that the packet was read
@@ -131,6 +132,11 @@ void Encap::forward(const Fib& fib, const TunPacket& from_tun) noexcept {
     drop(Counter::encap_ttl_expired, from_tun);
     return answer(IcmpError::time_exceeded, packet);
   }
+  if (from_tun.bytes.size() > next_hop->largest && packet.dont_fragment() &&
+      exceeds(from_tun, *next_hop)) {
+    drop(Counter::encap_frag_needed, from_tun);
+    return answer(IcmpError::frag_needed, packet, next_hop->largest);
+  }
   packet.decrement_ttl();
 
   if (from_tun.header.gso_type != VirtioHeader::kGsoNone)
@@ -143,6 +149,14 @@ void Encap::forward(const Fib& fib, const TunPacket& from_tun) noexcept {
   Path& path = path_of(flow);
   path.batch.push({{}, from_tun.bytes}, *next_hop, {flow, packet.is_fragment()},
                   path.udp.max_segments());
+}
+
+/// Whether the packet, or the largest segment of the super-packet, is more than the path carries.
+/// Without DF such a packet leaves all the same: the kernel cuts the datagram around it.
+bool Encap::exceeds(const TunPacket& packet, const Peer& to) noexcept {
+  if (packet.header.gso_type == VirtioHeader::kGsoNone) return packet.bytes.size() > to.largest;
+  return counting_.begin(packet.header, packet.bytes) == GsoFault::none &&
+         counting_.largest() > to.largest;
 }
 
 void Encap::split(const TunPacket& packet, const Peer& to, uint32_t flow) noexcept {
@@ -185,8 +199,8 @@ bool Encap::flush() noexcept {
 }
 
 /// The sender is this host or behind it, so the error goes to this host's own IP stack.
-void Encap::answer(IcmpError error, Ipv4Packet offender) noexcept {
-  const auto message = icmp_.error(error, offender);
+void Encap::answer(IcmpError error, Ipv4Packet offender, uint16_t next_hop_mtu) noexcept {
+  const auto message = icmp_.error(error, offender, next_hop_mtu);
   if (message.empty()) return;
   const sockaddr_in to = NextHop{htonl(offender.source()), 0}.to_sockaddr();
   const ssize_t sent =

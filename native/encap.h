@@ -51,11 +51,12 @@ class Encap {
   Path& path_of(uint32_t flow) noexcept;
   bool forward_batch() noexcept;
   void forward(const Fib& fib, const TunPacket& from_tun) noexcept;
+  bool exceeds(const TunPacket& packet, const Peer& to) noexcept;
   void split(const TunPacket& packet, const Peer& to, uint32_t flow) noexcept;
   void send_segments() noexcept;
   void drop(Counter counter, const TunPacket& packet) noexcept;
   bool flush() noexcept;
-  void answer(IcmpError error, Ipv4Packet offender) noexcept;
+  void answer(IcmpError error, Ipv4Packet offender, uint16_t next_hop_mtu = 0) noexcept;
   Turn stop_reading(int error) noexcept;
 
   TunQueue tun_;
@@ -75,7 +76,7 @@ class Encap {
   Splitter splitter_{headers_};
   Peer split_to_;  // where the segments of the super-packet at hand go,
   uint32_t split_flow_ = 0;
-  Splitter counting_{headers_};  // tells how many packets a super-packet is that is dropped
+  Splitter counting_{headers_};  // tells of how many packets, and how large, a super-packet is
   int failure_ = 0;
 };
 

@@ -75,6 +75,7 @@ GsoFault Splitter::begin(const VirtioHeader& header, std::span<const uint8_t> pa
   if (fault != GsoFault::none) return fault;
 
   segment_payload_ = header.gso_size;
+  largest_ = header_.size() + std::min(segment_payload_, payload_.size());
   remaining_ = std::max<size_t>(1, (payload_.size() + segment_payload_ - 1) / segment_payload_);
   prepare_sums();
   return GsoFault::none;

@@ -81,6 +81,8 @@ class Splitter {
   /// segments.
   GsoFault begin(const VirtioHeader& header, std::span<const uint8_t> packet) noexcept;
 
+  /// Bytes of the largest segment.
+  [[nodiscard]] size_t largest() const noexcept { return largest_; }
   /// Segments that next() has still to give.
   [[nodiscard]] size_t remaining() const noexcept { return remaining_; }
 
@@ -99,6 +101,7 @@ class Splitter {
   std::span<const uint8_t> payload_;  // what has not been given out
   size_t ip_length_ = 0;              // bytes of the IP header
   size_t segment_payload_ = 0;        // gso_size
+  size_t largest_ = 0;
   size_t remaining_ = 0;
   size_t index_ = 0;  // of the next segment
   bool tcp_ = false;

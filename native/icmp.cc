@@ -43,6 +43,19 @@ bool is_icmp_error(Ipv4Packet packet) noexcept {
   }
 }
 
+/// Type and code as the message begins with them.
+uint16_t kind_of(IcmpError error) noexcept {
+  switch (error) {
+    case IcmpError::net_unreachable:
+      return 0x0300;
+    case IcmpError::frag_needed:
+      return 0x0304;
+    case IcmpError::time_exceeded:
+      return 0x0b00;  // TTL in transit
+  }
+  return 0;
+}
+
 uint64_t now_nanos() noexcept {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
@@ -58,7 +71,8 @@ bool may_answer(Ipv4Packet packet) noexcept {
 }
 
 std::span<const uint8_t> build_icmp_error(IcmpError error, uint32_t source, Ipv4Packet offender,
-                                          std::span<uint8_t, kMaxIcmpError> out) noexcept {
+                                          std::span<uint8_t, kMaxIcmpError> out,
+                                          uint16_t next_hop_mtu) noexcept {
   const auto quote =
       offender.bytes().first(std::min(offender.bytes().size(), kMaxIcmpError - kHeaders));
   const size_t total = kHeaders + quote.size();
@@ -75,7 +89,8 @@ std::span<const uint8_t> build_icmp_error(IcmpError error, uint32_t source, Ipv4
   store_be16(ip + 10, checksum_finish(checksum_add({ip, Ipv4Packet::kMinHeader}, 0)));
 
   uint8_t* icmp = ip + Ipv4Packet::kMinHeader;
-  icmp[0] = error == IcmpError::net_unreachable ? 3 : 11;  // code 0 in both: net; TTL in transit
+  store_be16(icmp, kind_of(error));
+  store_be16(icmp + 6, next_hop_mtu);
   std::memcpy(icmp + kIcmpHeader, quote.data(), quote.size());
   store_be16(icmp + 2, checksum_finish(checksum_add({icmp, kIcmpHeader + quote.size()}, 0)));
   return out.first(total);
@@ -88,9 +103,12 @@ bool IcmpThrottle::take(uint64_t now) noexcept {
   return true;
 }
 
-std::span<const uint8_t> IcmpResponder::error(IcmpError error, Ipv4Packet offender) noexcept {
+std::span<const uint8_t> IcmpResponder::error(IcmpError error, Ipv4Packet offender,
+                                              uint16_t next_hop_mtu) noexcept {
   if (!may_answer(offender)) return {};
-  if (throttle_.take(now_nanos())) return build_icmp_error(error, source_, offender, buffer_);
+  if (throttle_.take(now_nanos())) {
+    return build_icmp_error(error, source_, offender, buffer_, next_hop_mtu);
+  }
   counters_.add(throttled_);
   return {};
 }

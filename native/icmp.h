@@ -11,7 +11,7 @@
 
 namespace flannel {
 
-enum class IcmpError : uint8_t { net_unreachable, time_exceeded };
+enum class IcmpError : uint8_t { net_unreachable, frag_needed, time_exceeded };
 
 /// The whole ICMP error message is at most this long (RFC 1812 section 4.3.2.3).
 inline constexpr size_t kMaxIcmpError = 576;
@@ -22,9 +22,11 @@ inline constexpr size_t kMaxIcmpError = 576;
 bool may_answer(Ipv4Packet packet) noexcept;
 
 /// Writes the error about `offender` into `out`, from `source` (host order) to the offender's
-/// sender, and quotes no more than the packet holds.
+/// sender, and quotes no more than the packet holds. `next_hop_mtu`: with frag_needed, the size in
+/// bytes that would have passed (RFC 1191 section 4).
 std::span<const uint8_t> build_icmp_error(IcmpError error, uint32_t source, Ipv4Packet offender,
-                                          std::span<uint8_t, kMaxIcmpError> out) noexcept;
+                                          std::span<uint8_t, kMaxIcmpError> out,
+                                          uint16_t next_hop_mtu = 0) noexcept;
 
 /// A token bucket: `kBurst` errors at once, `kPerSecond` in the long run.
 class IcmpThrottle {
@@ -47,7 +49,8 @@ class IcmpResponder {
       : source_(source), counters_(counters), throttled_(throttled) {}
 
   /// The message, borrowed until the next call, or empty when none is due.
-  std::span<const uint8_t> error(IcmpError error, Ipv4Packet offender) noexcept;
+  std::span<const uint8_t> error(IcmpError error, Ipv4Packet offender,
+                                 uint16_t next_hop_mtu = 0) noexcept;
 
  private:
   uint32_t source_;

@@ -141,8 +141,14 @@ export declare class Dataplane {
   changeRoutes(changes: Uint32Array): void;
   stats(): Stats;
   /**
-   * The traffic with each peer, that is each next hop of the routes, since a route first led to it: two words a peer
-   * (address, port) and four figures (packets out, bytes out, packets in, bytes in). Out: inner packets that the
+   * Asks the kernel what the paths to peers carry, those that have had traffic since it was last asked and those that
+   * were narrow, about a thousand a call and in turn. A path is narrow when it carries less than `linkMtu` (bytes): then
+   * packets with DF that are too large for it are answered with fragmentation-needed. To be called every second or so.
+   */
+  learnPathMtus(linkMtu: number): void;
+  /**
+   * The traffic with each peer, that is each next hop of the routes, since a route first led to it: three words a peer
+   * (address, port, path MTU in bytes or 0 where it is not known to be narrow) and four figures (packets out, bytes out, packets in, bytes in). Out: inner packets that the
    * kernel accepted as datagrams; in: as they came from the peer's address. Bytes are those of inner packets.
    */
   peers(): { readonly words: Uint32Array; readonly figures: Float64Array };

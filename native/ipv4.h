@@ -63,6 +63,8 @@ class Ipv4Packet {
   [[nodiscard]] uint32_t source() const noexcept { return load_be32(&bytes_[12]); }
   [[nodiscard]] uint32_t destination() const noexcept { return load_be32(&bytes_[16]); }
 
+  /// DF: routers drop it rather than cut it.
+  [[nodiscard]] bool dont_fragment() const noexcept { return (bytes_[6] & 0x40) != 0; }
   /// Part of a packet: only the first part has ports.
   [[nodiscard]] bool is_fragment() const noexcept { return flannel::is_fragment(bytes_); }
 

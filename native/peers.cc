@@ -1,5 +1,6 @@
 #include "peers.h"
 
+#include <algorithm>
 #include <bit>
 
 namespace flannel {
@@ -8,6 +9,10 @@ namespace {
 /// Freed slots that wait before one is given out again: a worker may still count what it has just
 /// sent to the peer that had it.
 constexpr size_t kResting = 1024;
+
+/// Every module must be able to forward so much without fragmenting it (RFC 791 section 3.2), so
+/// nobody is told less.
+constexpr size_t kLeastMtu = 68;
 
 uint64_t key_of(const NextHop& next_hop) noexcept {
   return uint64_t{next_hop.address} << 16 | next_hop.port;
@@ -73,6 +78,14 @@ void PeerSlots::settle() {
     holdings_.erase(at);
   }
   dropped_.clear();
+}
+
+bool PeerSlots::set_path_mtu(uint32_t slot, size_t bytes) noexcept {
+  uint16_t largest = Peer::kAnySize;
+  if (bytes != 0 && bytes < Peer::kAnySize) {
+    largest = static_cast<uint16_t>(std::max(bytes, kLeastMtu + kOuterHeaders) - kOuterHeaders);
+  }
+  return std::exchange(peers_[slot].largest, largest) != largest;
 }
 
 uint32_t PeerSlots::find(const NextHop& next_hop) const noexcept {

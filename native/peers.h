@@ -28,13 +28,21 @@ struct NextHop {
   bool operator==(const NextHop&) const = default;
 };
 
+/// Bytes of IPv4 and UDP around each inner packet.
+inline constexpr size_t kOuterHeaders = 20 + 8;
+
 /// A next hop and its slot: the same as long as some route leads there.
 struct Peer : NextHop {
   static constexpr uint32_t kNone = UINT32_MAX;
   /// Several peers, which differ in their ports.
   static constexpr uint32_t kShared = UINT32_MAX - 1;
+  /// No packet is larger.
+  static constexpr uint16_t kAnySize = UINT16_MAX;
 
   uint32_t slot = kNone;
+  /// The largest inner packet, in bytes, that gets there unfragmented; kAnySize as long as nobody
+  /// has said that the path is narrow.
+  uint16_t largest = kAnySize;
 
   Peer() noexcept = default;
   // NOLINTNEXTLINE(google-explicit-constructor): whoever needs no slot names the next hop alone.
@@ -90,6 +98,9 @@ class PeerSlots {
   void drop(const NextHop& next_hop) noexcept;
   /// Frees the slots of those that no route leads to any more.
   void settle();
+  /// What the path to a peer carries: bytes of an outer packet, 0 = unknown. False where nothing
+  /// changes by it.
+  bool set_path_mtu(uint32_t slot, size_t bytes) noexcept;
 
   /// Peer::kNone where no route leads there.
   [[nodiscard]] uint32_t find(const NextHop& next_hop) const noexcept;

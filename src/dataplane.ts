@@ -41,6 +41,8 @@ export interface PeerTraffic {
   readonly bytesOut: number;
   readonly packetsIn: number;
   readonly bytesIn: number;
+  /** Bytes of the largest packet that the underlay carries to it; null while nothing below the link's MTU is known. */
+  readonly pathMtu: number | null;
 }
 
 /** A source of packets that the source check has refused. */
@@ -123,11 +125,22 @@ export class Dataplane {
     return this.core.stats();
   }
 
+  /**
+   * Asks the kernel what the paths to peers with traffic carry; to be called every second or so. Below `linkMtu` (bytes)
+   * senders are told. @throws FlannelError where the kernel cannot be asked now; what was known stays.
+   */
+  learnPathMtus(linkMtu: number): void {
+    explained(this.options, () => {
+      this.core.learnPathMtus(linkMtu);
+    });
+  }
+
   /** Every peer that a route leads to. */
   peers(): PeerTraffic[] {
     const { words, figures } = this.core.peers();
     const peers: PeerTraffic[] = [];
-    for (let i = 0, j = 0; i < words.length; i += 2, j += 4) {
+    for (let i = 0, j = 0; i < words.length; i += 3, j += 4) {
+      const pathMtu = words[i + 2] ?? 0;
       peers.push({
         address: words[i] ?? 0,
         port: words[i + 1] ?? 0,
@@ -135,6 +148,7 @@ export class Dataplane {
         bytesOut: figures[j + 1] ?? 0,
         packetsIn: figures[j + 2] ?? 0,
         bytesIn: figures[j + 3] ?? 0,
+        pathMtu: pathMtu === 0 ? null : pathMtu,
       });
     }
     return peers;

@@ -18,7 +18,9 @@ void run(std::span<const uint8_t> bytes) {
   if (Ipv4Packet::check(packet) != Ipv4Fault::none) return;
   if ((how & 2) != 0) test::fill_ip_checksum(packet);
 
-  const IcmpError error = (how & 1) != 0 ? IcmpError::net_unreachable : IcmpError::time_exceeded;
+  constexpr std::array kErrors{IcmpError::time_exceeded, IcmpError::net_unreachable,
+                               IcmpError::frag_needed};
+  const IcmpError error = kErrors[(how & 5U) % kErrors.size()];
   const Ipv4Packet offender(packet);
   const bool may = may_answer(offender);
   if (may) {

@@ -100,6 +100,42 @@ TEST_P(EncapTest, AnswersTtlOneWithTimeExceededThatQuotesThePacketAsItCame) {
   EXPECT_EQ(Bytes(error.begin() + 28, error.end()), packet);
 }
 
+constexpr uint16_t kDontFragment = 0x4000;
+
+TEST_P(EncapTest, AnswersWhatIsTooLargeForThePathWithTheSizeThatPasses) {
+  set_path_mtu(2, 1400);
+  const Bytes packet = make_packet({.fragment = kDontFragment, .payload = 1373 - 20});
+  EXPECT_EQ(after(packet), drop("encap_frag_needed"));
+  EXPECT_TRUE(kernel_.udp_out.empty());
+  ASSERT_EQ(kernel_.icmp_out.size(), 1U);
+  const Bytes& error = kernel_.icmp_out[0].payload;
+  EXPECT_EQ(load_be16(&error[20]), 0x0304);
+  EXPECT_EQ(load_be16(&error[26]), 1372);
+  EXPECT_EQ(ntohl(kernel_.icmp_out[0].to.sin_addr.s_addr), ip(10, 244, 1, 2));
+  EXPECT_TRUE(std::equal(error.begin() + 28, error.end(), packet.begin()))
+      << "with the TTL that it came with";
+}
+
+TEST_P(EncapTest, FollowsThePathAsItBecomesNarrowAndWideAgain) {
+  const Bytes packet = make_packet({.fragment = kDontFragment, .payload = 1452});
+  const auto sent = [&] {
+    kernel_.udp_out.clear();
+    after(packet);
+    return kernel_.udp_out.size();
+  };
+  EXPECT_EQ(sent(), 1U) << "nothing is known";
+  set_path_mtu(2, 1499);
+  EXPECT_EQ(sent(), 0U);
+  set_path_mtu(2, 1500);
+  EXPECT_EQ(sent(), 1U);
+  set_path_mtu(2, 576);
+  EXPECT_EQ(sent(), 0U);
+  set_path_mtu(3, 9000);
+  EXPECT_EQ(sent(), 0U) << "that was another peer's";
+  set_path_mtu(2, 0);
+  EXPECT_EQ(sent(), 1U);
+}
+
 TEST_P(EncapTest, CountsAnErrorItCannotSend) {
   kernel_.icmp_error = EPERM;
   EXPECT_EQ(after(make_packet({.ttl = 1})), drop("encap_ttl_expired"));

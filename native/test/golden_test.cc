@@ -59,9 +59,16 @@ NextHop peer(uint8_t number) {
   return {htonl(ip(192, 168, 77, number)), htons(8285)};
 }
 
-std::vector<Route> routes_of(const Case& golden) {
-  if (!golden.routes) return {};
-  return {{ip(10, 244, 2, 0), 24, peer(2)}, {ip(10, 244, 3, 0), 24, peer(3)}};
+std::unique_ptr<const Fib> fib_of(const Case& golden) {
+  RouteTable table;
+  if (!golden.routes) return Fib::of(table);
+  const std::array routes{Route{ip(10, 244, 2, 0), 24, peer(2)},
+                          Route{ip(10, 244, 3, 0), 24, peer(3)}};
+  table.assign(routes);
+  for (const golden::PathMtu& path : golden.path_mtus) {
+    table.peers().set_path_mtu(table.peers().find(peer(path.peer)), path.bytes);
+  }
+  return Fib::of(table);
 }
 
 std::string hex(std::span<const uint8_t> bytes) {
@@ -182,7 +189,7 @@ class GoldenTest : public ::testing::TestWithParam<Run> {
   ActiveFeatures features_{features_of(GetParam().tier)};
   ScriptedKernel kernel_;
   Counters counters_;
-  Snapshot<Fib> fib_{Fib::build(routes_of(golden_)), 1};
+  Snapshot<Fib> fib_{fib_of(golden_), 1};
 };
 
 TEST_P(GoldenTest, Holds) {

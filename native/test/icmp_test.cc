@@ -9,10 +9,11 @@ namespace {
 
 constexpr uint32_t kRouter = ip(10, 244, 1, 0);
 
-Bytes error_about(Bytes offender, IcmpError error = IcmpError::net_unreachable) {
+Bytes error_about(Bytes offender, IcmpError error = IcmpError::net_unreachable,
+                  uint16_t next_hop_mtu = 0) {
   if (!may_answer(Ipv4Packet(offender))) return {};
   std::array<uint8_t, kMaxIcmpError> out;
-  const auto message = build_icmp_error(error, kRouter, Ipv4Packet(offender), out);
+  const auto message = build_icmp_error(error, kRouter, Ipv4Packet(offender), out, next_hop_mtu);
   return {message.begin(), message.end()};
 }
 
@@ -33,6 +34,17 @@ TEST(IcmpErrorMessage, IsAValidPacketFromTheRouterToTheSender) {
 TEST(IcmpErrorMessage, HasTheTypeAndCodeOfItsKind) {
   EXPECT_EQ(load_be16(&error_about(make_packet({}))[20]), 0x0300);
   EXPECT_EQ(load_be16(&error_about(make_packet({}), IcmpError::time_exceeded)[20]), 0x0b00);
+}
+
+TEST(IcmpErrorMessage, TellsTheSizeThatPasses) {
+  const Bytes offender = make_packet({.fragment = 0x4000, .payload = 1400});
+  const Bytes error = error_about(offender, IcmpError::frag_needed, 1372);
+  EXPECT_EQ(load_be16(&error[20]), 0x0304);
+  EXPECT_EQ(load_be16(&error[24]), 0) << "the unused field";
+  EXPECT_EQ(load_be16(&error[26]), 1372);
+  EXPECT_EQ(checksum(std::span(error).subspan(20)), 0);
+  EXPECT_EQ(error.size(), kMaxIcmpError);
+  EXPECT_TRUE(std::equal(error.begin() + 28, error.end(), offender.begin()));
 }
 
 TEST(IcmpErrorMessage, QuotesNoMoreThanFitsAndNoMoreThanThereIs) {

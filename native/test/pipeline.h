@@ -49,9 +49,15 @@ class PipelineTest : public ::testing::TestWithParam<size_t> {
 
   static NextHop peer(uint8_t n) { return {htonl(ip(192, 168, 77, n)), htons(8285)}; }
   void set_routes(const std::vector<Route>& routes) {
-    auto fib = Fib::build(routes);
-    counters_.traffic.make_room(routes.size());
-    fib_.publish(std::move(fib));
+    table_.assign(routes);
+    table_.settle();
+    counters_.traffic.make_room(table_.peers().peers().size());
+    fib_.publish(Fib::of(table_));
+  }
+  /// What the path to peer `n` carries, in bytes of an outer packet.
+  void set_path_mtu(uint8_t n, size_t bytes) {
+    table_.peers().set_path_mtu(table_.peers().find(peer(n)), bytes);
+    fib_.publish(Fib::of(table_));
   }
   /// What was counted for the peer of a destination.
   PeerTraffic::Sums traffic_with(uint32_t destination) {
@@ -63,6 +69,7 @@ class PipelineTest : public ::testing::TestWithParam<size_t> {
   ActiveFeatures features_{GetParam() > 1 ? FeatureSet{Feature::batch} : FeatureSet{}};
   ScriptedKernel kernel_;
   Counters counters_;
+  RouteTable table_;
   Snapshot<Fib> fib_{Fib::build({}), 1};
 };
 

@@ -11,6 +11,7 @@ export type Forwarder = Pick<
   | 'changeRoutes'
   | 'stats'
   | 'peers'
+  | 'learnPathMtus'
   | 'takeRefusals'
   | 'rebind'
   | 'reopenDevice'

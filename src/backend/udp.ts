@@ -206,6 +206,7 @@ export class UdpNetwork implements BackendNetwork {
       const stats = this.dataplane.stats();
       if (this.isOver(stats)) return;
       this.refusals.report(this.dataplane.takeRefusals());
+      this.learnPathMtus();
       const { failure, features: left } = stats;
       for (const report of this.limit.reports()) log.warning(report);
       for (const feature of features.filter((name) => !left.includes(name))) {
@@ -252,6 +253,16 @@ export class UdpNetwork implements BackendNetwork {
     }
     if (standing === 'handed over') log.info('Handed over to the next flanneld');
     return standing === 'handed over';
+  }
+
+  /** Where the kernel cannot be asked, such as while the address is gone, what was known of the paths stays. */
+  private learnPathMtus(): void {
+    try {
+      this.dataplane.learnPathMtus(this.external.mtu);
+    } catch (error) {
+      if (!(error instanceof FlannelError)) throw error;
+      log.v(1).info(`cannot ask for path MTUs: ${error.message}`);
+    }
   }
 
   private configure(): void {

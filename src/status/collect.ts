@@ -30,7 +30,7 @@ const PATIENCE_MS = 500;
 export interface Wanted {
   /** The list of peers. */
   readonly peers: boolean;
-  /** Round-trip times and path MTUs that are a few seconds old at most. */
+  /** Round-trip times that are a few seconds old at most. */
   readonly distances: boolean;
 }
 
@@ -41,10 +41,10 @@ export async function collectStatus(
   wanted: Wanted,
 ): Promise<StatusReport> {
   if (wanted.peers && wanted.distances && state.phase === 'running') {
-    const targets = state.peers.map(({ subnet, attrs: { publicIp } }) => {
-      const { ip: overlay } = subnet.v4.network();
-      return { key: subnet.v4.toString(), overlay, publicIp };
-    });
+    const targets = state.peers.map(({ subnet: { v4 } }) => ({
+      key: v4.toString(),
+      overlay: v4.network().ip,
+    }));
     await probe.refresh(targets, PATIENCE_MS);
   }
   const { backend, whereabouts, config, backendType, subnetFile } = state;
@@ -183,7 +183,7 @@ function peerReports(state: DaemonState, plan: DataplanePlan | null, probe: Peer
       traffic: figures === undefined ? null : withoutAddress(figures),
       rttMs: distance?.rttMs ?? null,
       answers: distance === undefined || probe.unavailable !== null ? null : distance.rttMs !== null,
-      pathMtu: distance?.pathMtu ?? interfaceMtu,
+      pathMtu: figures?.pathMtu ?? interfaceMtu,
     };
   });
 }

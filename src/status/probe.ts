@@ -1,8 +1,7 @@
-/** How far peers are and what fits on the way to them: measured when somebody asks, not before, and kept for a while. */
+/** How far peers are: measured when somebody asks, not before, and kept for a while. */
 import { openEcho } from '../echo.js';
 import type { Echo, EchoAccess } from '../echo.js';
 import type { Ip4 } from '../ip.js';
-import { Rtnetlink } from '../netlink/rtnetlink.js';
 import { sleep } from '../retry.js';
 
 const ECHO = { size: 84, dontFragment: false, timeoutMs: 1000 };
@@ -18,14 +17,11 @@ export interface Target {
   readonly key: string;
   /** On the overlay. */
   readonly overlay: Ip4;
-  readonly publicIp: Ip4;
 }
 
 export interface Distance {
   /** Null where the echo was not answered. */
   readonly rttMs: number | null;
-  /** Null where the kernel has nothing to say beyond the interface's MTU. */
-  readonly pathMtu: number | null;
 }
 
 export class PeerProbe {
@@ -78,20 +74,14 @@ export class PeerProbe {
       else this.echo = echo;
     }
     const { echo } = this;
-    const netlink = new Rtnetlink();
     const queue = targets.values();
     const worker = async () => {
-      for (const { key, overlay, publicIp } of queue) {
+      for (const { key, overlay } of queue) {
         const result = echo === null ? null : await echo.ping(overlay, ECHO);
-        const rttMs = result?.outcome === 'reply' ? result.rttMs : null;
-        this.distances.set(key, { rttMs, pathMtu: learnedMtu(netlink, publicIp) });
+        this.distances.set(key, { rttMs: result?.outcome === 'reply' ? result.rttMs : null });
       }
     };
-    try {
-      await Promise.all(Array.from({ length: MOST_IN_FLIGHT }, worker));
-    } finally {
-      netlink.close();
-    }
+    await Promise.all(Array.from({ length: MOST_IN_FLIGHT }, worker));
   }
 
   private stayAwake(): void {
@@ -107,13 +97,5 @@ export class PeerProbe {
     this.idle = null;
     this.echo?.close();
     this.echo = null;
-  }
-}
-
-function learnedMtu(netlink: Rtnetlink, address: Ip4): number | null {
-  try {
-    return netlink.lookUpRoute(address).pathMtu;
-  } catch {
-    return null; // no way to the peer at the moment
   }
 }

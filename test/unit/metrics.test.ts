@@ -136,6 +136,7 @@ describe('peers', () => {
     bytesOut: bytes,
     packetsIn: 2,
     bytesIn: 0,
+    pathMtu: null,
   });
 
   test('each have four series', async () => {

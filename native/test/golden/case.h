@@ -25,6 +25,12 @@ struct Fault {
   bool once;
 };
 
+/// What the path to a peer carries.
+struct PathMtu {
+  uint8_t peer;
+  size_t bytes;
+};
+
 /// Two counters, neither of them 0, and their sum.
 struct Share {
   std::string first;
@@ -38,6 +44,7 @@ struct Case {
   std::vector<std::string> tiers{"basic", "batch", "full"};
   std::vector<Fault> faults;
   bool routes = true;
+  std::vector<PathMtu> path_mtus;
   bool stop = false;
   std::vector<Packet> from_device;
   std::vector<Packet> from_peer;

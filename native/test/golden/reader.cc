@@ -109,6 +109,9 @@ class Reader {
       last.lost.push_back(words.at(1));
     } else if (key == "routes") {
       last.routes = words.at(1) != "none";
+    } else if (key == "path-mtu") {
+      last.path_mtus.push_back(
+          {static_cast<uint8_t>(number_of(words.at(1))), number_of(words.at(2))});
     } else if (key == "stop") {
       last.stop = true;
     } else if (key == "share") {
