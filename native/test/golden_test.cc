@@ -97,6 +97,7 @@ class GoldenTest : public ::testing::TestWithParam<Run> {
  protected:
   GoldenTest() : virtio_(GetParam().tier == "full") {
     for (const golden::Fault& fault : golden_.faults) script(fault);
+    kernel_.udp_from.sin_addr.s_addr = peer(golden_.sender).address;
     for (const golden::Packet& packet : golden_.from_device) {
       kernel_.tun_in.push_back(virtio_ && !golden_.is_literal() ? with_header({}, packet.bytes)
                                                                 : packet.bytes);
@@ -141,7 +142,8 @@ class GoldenTest : public ::testing::TestWithParam<Run> {
         turn = encap.turn();
       if (golden_.stop) encap.abandon();
     } else {
-      Decap decap(udp, tun, fib_.reader(0), kTunnel, batch, features_, counters_);
+      Decap decap(udp, tun, fib_.reader(0), kTunnel, batch, features_, counters_,
+                  golden_.source_check);
       while (decap.turn() == Turn::more) {
       }
     }

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "../../source_check.h"
 #include "../packets.h"
 
 namespace flannel::test::golden {
@@ -44,6 +45,8 @@ struct Case {
   std::vector<std::string> tiers{"basic", "batch", "full"};
   std::vector<Fault> faults;
   bool routes = true;
+  SourceCheck source_check = SourceCheck::none;
+  uint8_t sender = 2;  // the last number of the address that datagrams come from
   std::vector<PathMtu> path_mtus;
   bool stop = false;
   std::vector<Packet> from_device;

@@ -47,6 +47,12 @@ Bytes bytes_of(const std::string& hex) {
   return bytes;
 }
 
+SourceCheck source_check_of(const std::string& name) {
+  if (name == "peer") return SourceCheck::peer;
+  if (name == "subnet") return SourceCheck::subnet;
+  throw std::runtime_error("no source check is called " + name);
+}
+
 int errno_of(const std::string& name) {
   static const std::map<std::string, int> kNames{
       {"EAGAIN", EAGAIN},
@@ -109,6 +115,10 @@ class Reader {
       last.lost.push_back(words.at(1));
     } else if (key == "routes") {
       last.routes = words.at(1) != "none";
+    } else if (key == "source-check") {
+      last.source_check = source_check_of(words.at(1));
+    } else if (key == "sender") {
+      last.sender = static_cast<uint8_t>(number_of(words.at(1)));
     } else if (key == "path-mtu") {
       last.path_mtus.push_back(
           {static_cast<uint8_t>(number_of(words.at(1))), number_of(words.at(2))});
