@@ -49,10 +49,10 @@ export async function writeSubnetFile(path: string, content: SubnetFile): Promis
     }
     await syncDirectory(directory);
   } catch (error) {
-    // Without the system call and its paths: the temporary file has another name each time.
-    const why = messageOf(error).replace(/, \w+ '.*$/s, '');
     const remedy = 'make the directory writable or name another file with --subnet-file';
-    throw new FlannelError(`cannot write the subnet file ${path}: ${why}; ${remedy}`, { cause: error });
+    throw new FlannelError(`cannot write the subnet file ${path}: ${messageOf(error)}; ${remedy}`, {
+      cause: error,
+    });
   }
 }
 

@@ -12,14 +12,11 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import { FlannelError } from '../../src/errors.js';
 import { Cidr4 } from '../../src/ip.js';
 import { configureLog } from '../../src/log.js';
 import { formatSubnetFile, readPreviousSubnet, writeSubnetFile } from '../../src/subnet/subnet-file.js';
-import { SubnetFileWriter } from '../../src/subnet/subnet-file-writer.js';
-import { eventually } from '../lib/eventually.js';
 import { ENV_WORDS, soup } from '../lib/soup.js';
 
 const CONTENT = {
@@ -114,38 +111,6 @@ describe('writeSubnetFile', () => {
   test('a directory that cannot be made', async () => {
     writeFileSync(join(directory, 'file'), '');
     await assert.rejects(writeSubnetFile(join(directory, 'file', 'subnet.env'), CONTENT), FlannelError);
-  });
-});
-
-describe('SubnetFileWriter', () => {
-  test('tries again after a pause, and says the same failure once', async () => {
-    const path = join(directory, 'subnet.env');
-    mkdirSync(path);
-    let attempts = 0;
-    const content = () => {
-      attempts++;
-      return CONTENT;
-    };
-    const writer = new SubnetFileWriter(path, content, 200);
-    const ended = new AbortController();
-    await writer.write();
-    const running = writer.run(ended.signal);
-    await delay(500);
-    // At the start, when it begins to repeat, and after each pause.
-    assert.ok(attempts >= 2 && attempts <= 4, String(attempts));
-    assert.match(
-      writer.status.error ?? '',
-      /^cannot write the subnet file .*: EISDIR: [^']*; make the directory/,
-    );
-    assert.equal(logged.filter((line) => line.includes('Failed to write subnet file')).length, 1);
-    rmSync(path, { recursive: true });
-    await eventually(() => writer.status.error === null);
-    assert.equal(readFileSync(path, 'utf8'), TEXT);
-    const before = attempts;
-    await delay(300);
-    assert.equal(attempts, before, 'what is written is left alone');
-    ended.abort();
-    await running;
   });
 });
 
