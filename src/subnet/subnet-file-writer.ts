@@ -36,26 +36,31 @@ export class SubnetFileWriter {
     return { path, writtenAt, error };
   }
 
+  /** Never rejects: run() repeats what fails. */
   async write(): Promise<void> {
+    await this.attempt();
+    if (this.error !== null) this.alarm.ring();
+  }
+
+  /** Repeats what failed. Resolves when `signal` fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (await this.alarm.wait(this.error === null ? null : this.retryMs, signal)) {
+      if (this.error !== null) await this.attempt();
+    }
+  }
+
+  private async attempt(): Promise<void> {
     try {
       await writeSubnetFile(this.path, this.content());
     } catch (error) {
       const text = messageOf(error);
       if (text !== this.error) log.warning(`Failed to write subnet file ${this.path}: ${text}`);
       this.error = text;
-      this.alarm.ring();
       return;
     }
     log.info(`Wrote subnet file to ${this.path}`);
     if (this.writtenAt === null) log.info('flannel is ready');
     this.error = null;
     this.writtenAt = Date.now();
-  }
-
-  /** Repeats what failed. Resolves when `signal` fires. */
-  async run(signal: AbortSignal): Promise<void> {
-    while (await this.alarm.wait(this.error === null ? null : this.retryMs, signal)) {
-      if (this.error !== null) await this.write();
-    }
   }
 }

@@ -13,11 +13,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import fc from 'fast-check';
+import { ENV_WORDS, soup } from '../lib/soup.js';
 import { FlannelError } from '../../src/errors.js';
 import { Cidr4 } from '../../src/ip.js';
 import { configureLog } from '../../src/log.js';
 import { formatSubnetFile, readPreviousSubnet, writeSubnetFile } from '../../src/subnet/subnet-file.js';
-import { ENV_WORDS, soup } from '../lib/soup.js';
+import { SubnetFileWriter } from '../../src/subnet/subnet-file-writer.js';
+import { eventually } from '../lib/eventually.js';
 
 const CONTENT = {
   network: new Cidr4(0x0a050000, 16),
@@ -111,6 +113,42 @@ describe('writeSubnetFile', () => {
   test('a directory that cannot be made', async () => {
     writeFileSync(join(directory, 'file'), '');
     await assert.rejects(writeSubnetFile(join(directory, 'file', 'subnet.env'), CONTENT), FlannelError);
+  });
+});
+
+describe('SubnetFileWriter', () => {
+  const RETRY_MS = 20;
+
+  test('repeats what failed at its pace, says so once, and stops when it works', async () => {
+    const path = join(directory, 'subnet.env');
+    mkdirSync(path);
+    let attempts = 0;
+    const content = () => {
+      attempts++;
+      return CONTENT;
+    };
+    const writer = new SubnetFileWriter(path, content, RETRY_MS);
+    const end = new AbortController();
+    const running = writer.run(end.signal);
+    const started = performance.now();
+    await writer.write();
+    assert.match(writer.status.error ?? '', /EISDIR/);
+    await eventually(() => {
+      assert.ok(attempts >= 5);
+    });
+    // The first is at once; the ring of its failure may bring a second one before the pace is kept.
+    assert.ok((attempts - 2) * RETRY_MS <= performance.now() - started, `${attempts} attempts`);
+    rmSync(path, { recursive: true });
+    await eventually(() => {
+      assert.equal(writer.status.error, null);
+    });
+    assert.equal(readFileSync(path, 'utf8'), TEXT);
+    const enough = attempts;
+    await new Promise((resolve) => setTimeout(resolve, 5 * RETRY_MS));
+    assert.equal(attempts, enough);
+    end.abort();
+    await running;
+    assert.equal(logged.filter((line) => line.includes('Failed to write')).length, 1, logged.join(''));
   });
 });
 
