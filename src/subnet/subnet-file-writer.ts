@@ -36,8 +36,10 @@ export class SubnetFileWriter {
     return { path, writtenAt, error };
   }
 
+  /** Never rejects: run() repeats what fails. */
   async write(): Promise<void> {
-    if (!(await this.attempt())) this.alarm.ring();
+    await this.attempt();
+    if (this.error !== null) this.alarm.ring();
   }
 
   /** Repeats what failed. Resolves when `signal` fires. */
@@ -47,19 +49,18 @@ export class SubnetFileWriter {
     }
   }
 
-  private async attempt(): Promise<boolean> {
+  private async attempt(): Promise<void> {
     try {
       await writeSubnetFile(this.path, this.content());
     } catch (error) {
       const text = messageOf(error);
       if (text !== this.error) log.warning(`Failed to write subnet file ${this.path}: ${text}`);
       this.error = text;
-      return false;
+      return;
     }
     log.info(`Wrote subnet file to ${this.path}`);
     if (this.writtenAt === null) log.info('flannel is ready');
     this.error = null;
     this.writtenAt = Date.now();
-    return true;
   }
 }

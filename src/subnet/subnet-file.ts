@@ -49,10 +49,10 @@ export async function writeSubnetFile(path: string, content: SubnetFile): Promis
     }
     await syncDirectory(directory);
   } catch (error) {
-    // Without the system call and its paths: the temporary file has another name each time.
-    const why = messageOf(error).replace(/, \w+ '.*$/s, '');
     const remedy = 'make the directory writable or name another file with --subnet-file';
-    throw new FlannelError(`cannot write the subnet file ${path}: ${why}; ${remedy}`, { cause: error });
+    // Without the name of the temporary file, which is another one each time, so that a repetition can be told.
+    const reason = messageOf(error).replace(`'${temporary}' -> `, '').replaceAll(temporary, path);
+    throw new FlannelError(`cannot write the subnet file ${path}: ${reason}; ${remedy}`, { cause: error });
   }
 }
 
