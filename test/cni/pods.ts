@@ -84,7 +84,7 @@ export class Pods {
   /** Everything, also what tests have broken. */
   async close(): Promise<void> {
     for (const id of [...this.namespaces]) await this.crash(id.slice(this.host.name.length + 1));
-    await this.host.exec('sh', '-c', 'ip link delete cbr0 2>/dev/null || true');
+    await this.host.exec('sh', '-c', 'ip link delete cni0 2>/dev/null || true');
   }
 
   private idOf(name: string): string {

@@ -18,15 +18,17 @@ before(async () => {
 });
 afterEach(async () => {
   await network.stopAll();
-  await network.emptyStore();
+  await pods.close();
+  await rm(leases(), { recursive: true, force: true });
+  await mkdir(leases());
   await rm(subnetFile(), { recursive: true, force: true });
   await configure(CONFIG);
 });
 after(async () => {
-  await pods.close();
   await network.close();
 });
 
+const leases = () => join(network.store, 'subnets');
 const subnetFile = () => join(network.folder, 'host1.env');
 const configure = (config: object) => writeFile(join(network.store, 'config'), JSON.stringify(config));
 const status = () => pods.tool.ask('STATUS', pluginConf(pods.network));
@@ -67,7 +69,7 @@ describe('while flanneld waits, ADD and STATUS say what for:', () => {
       name: 'a network config',
       make: () => rm(join(network.store, 'config')),
       waits: /Couldn't fetch network config: /,
-      says: /phase failed: waiting for the network config: flannel config not found in .*store/,
+      says: /phase failed: waiting for the network config: flannel config not found: .*store/,
     },
     {
       name: 'a network config that makes sense',
@@ -83,16 +85,13 @@ describe('while flanneld waits, ADD and STATUS say what for:', () => {
       says: /store failed: away since .*: etcd at http:\/\/.*192\.168\.77\.1:1: .*phase failed: waiting for the network config: /,
     },
     {
-      name: 'a subnet that is free',
+      name: 'a directory of leases',
       make: async () => {
-        await configure({ ...CONFIG, SubnetMin: '10.244.7.0', SubnetMax: '10.244.7.0' });
-        await writeFile(
-          join(network.store, 'subnets', '10.244.7.0-24'),
-          '{"PublicIP":"192.168.77.99","PublicIPv6":null}',
-        );
+        await rm(leases(), { recursive: true });
+        await writeFile(leases(), '');
       },
-      waits: /Couldn't acquire a lease: /,
-      says: /phase failed: waiting for a lease: .*(?:no|out of).*subnet/i,
+      waits: /Couldn't fetch network config: /,
+      says: /phase failed: waiting for the network config: lease directory: .*subnets/,
     },
     {
       name: 'a subnet file that can be written',

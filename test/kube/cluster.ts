@@ -3,7 +3,7 @@
  * with the service account of the manifest.
  */
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseAllDocuments } from 'yaml';
@@ -29,6 +29,15 @@ export const HEALED_MS = 10_000;
 
 /** The manifest that users apply: the permissions are those that it gives. */
 const MANIFEST = fileURLToPath(new URL('../../../deploy/kube-flannel.yml', import.meta.url));
+
+/** In a mount namespace: what the manifest and kubelet mount into the pod, then the command that follows. */
+const POD_FILES = `
+mount -t tmpfs tmpfs /run
+cp -a /etc /run/etc && mkdir /run/etc/kube-flannel && cp "$1/net-conf.json" /run/etc/kube-flannel/
+mount --bind /run/etc /etc
+account=/var/run/secrets/kubernetes.io/serviceaccount
+mkdir -p $account && cp "$1/ca.crt" $account/ && cp "$2" $account/token
+shift 2 && exec "$@"`;
 
 /** Where objects of each kind are created. */
 const COLLECTIONS: Readonly<Record<string, string>> = {
@@ -120,6 +129,37 @@ export class Cluster {
       `--net-config-path=${this.netConf}`,
       ...flags,
     );
+  }
+
+  /**
+   * Starts the daemon of host `number` as the pod of the manifest: its arguments, its variables, and the files that
+   * kubelet puts where they are looked for. What only a test needs are `wrapper` and the subnet file's place.
+   */
+  async startAsPod(number: number, wrapper: readonly string[] = []): Promise<Daemon> {
+    const { args, env } = containerOf(await manifest());
+    const pod = { metadata: { name: `kube-flannel-ds-${number}`, namespace: NAMESPACE } };
+    await this.server.create(`/api/v1/namespaces/${NAMESPACE}/pods`, {
+      ...pod,
+      spec: { nodeName: `host${number}`, containers: [{ name: 'kube-flannel', image: 'flannel' }] },
+    });
+    const way = this.proxies[number - 1];
+    assert.ok(way);
+    const variables = [
+      `KUBERNETES_SERVICE_HOST=${way.address}`,
+      `KUBERNETES_SERVICE_PORT=${way.port}`,
+      ...env.map(({ name, value, valueFrom }) => {
+        const field = valueFrom?.fieldRef.fieldPath.replace('metadata.', '') as 'name' | 'namespace';
+        return `${name}=${value ?? pod.metadata[field]}`;
+      }),
+    ];
+    const { data } = await this.server.get(`/api/v1/namespaces/${NAMESPACE}/configmaps/kube-flannel-cfg`);
+    const folder = join(this.network.folder, `pod-${number}`);
+    await mkdir(folder);
+    await writeFile(join(folder, 'net-conf.json'), (data as Record<string, string>)['net-conf.json'] ?? '');
+    await writeFile(join(folder, 'ca.crt'), this.server.ca);
+    const files = ['sh', '-ec', POD_FILES, 'sh', folder, this.tokenFile];
+    const command = ['env', ...variables, 'unshare', '--mount', ...files, ...wrapper];
+    return this.network.startBehind(command, number, ...args);
   }
 
   /** One daemon a host; each knows all others. */
@@ -236,6 +276,24 @@ async function manifest(): Promise<KubeObject[]> {
     assert.deepEqual(document.errors, []);
     return document.toJS() as KubeObject;
   });
+}
+
+interface Container {
+  readonly args: readonly string[];
+  readonly env: readonly {
+    readonly name: string;
+    readonly value?: string;
+    readonly valueFrom?: { readonly fieldRef: { readonly fieldPath: string } };
+  }[];
+}
+
+/** What the DaemonSet runs. */
+function containerOf(objects: readonly KubeObject[]): Container {
+  const daemonSet = objects.find(({ kind }) => kind === 'DaemonSet');
+  const { template } = daemonSet?.spec as { template: { spec: { containers: Container[] } } };
+  const [container] = template.spec.containers;
+  assert.ok(container);
+  return container;
 }
 
 /** The rows that the table of a node should have. */

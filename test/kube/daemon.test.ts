@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { eventually } from '../lib/eventually.js';
 import { failsWith, undisturbed } from '../lib/network.js';
+import { expectedIptables, iptablesRules, withVariant } from '../lib/rules.js';
 import { Cluster, NODES, PREFIX } from './cluster.js';
 
 let cluster: Cluster;
@@ -14,6 +15,15 @@ after(() => cluster.close());
 
 /** What a daemon that starts waits for, on a machine that has other things to do. */
 const PATIENCE_MS = 30_000;
+
+interface ProbedContainer {
+  readonly ports: readonly { readonly containerPort: number }[];
+  readonly livenessProbe: Probe;
+  readonly readinessProbe: Probe;
+}
+interface Probe {
+  readonly httpGet: { readonly path: string };
+}
 
 test('the API server has taken each object of the manifest', async () => {
   const daemonSet = await cluster.server.get(
@@ -55,6 +65,32 @@ describe('a node', () => {
     const condition = await cluster.networkUnavailable('host1');
     assert.equal(condition?.reason, 'FlannelIsUp');
     assert.equal(condition.message, 'Flannel is running on this node');
+  });
+
+  test('runs as in the manifest: its probes answer, and the traffic rules are in place', async () => {
+    const behind = await withVariant(cluster.network.folder, 'nft');
+    const daemon = await cluster.startAsPod(2, behind);
+    await daemon.logged(/flannel is ready/, PATIENCE_MS);
+    const { host } = daemon;
+    const daemonSet = await cluster.server.get(
+      '/apis/apps/v1/namespaces/kube-flannel/daemonsets/kube-flannel-ds',
+    );
+    const { template } = daemonSet.spec as { template: { spec: { containers: ProbedContainer[] } } };
+    const [container] = template.spec.containers;
+    const port = container?.ports[0]?.containerPort ?? 0;
+    for (const [probe, body] of [
+      [container?.livenessProbe, 'flanneld is running'],
+      [container?.readinessProbe, 'flanneld is ready'],
+    ] as const) {
+      const url = `http://${host.address}:${port}${probe?.httpGet.path ?? ''}`;
+      await eventually(async () => {
+        const response = await fetch(url, { signal: AbortSignal.timeout(5000) });
+        assert.deepEqual([response.status, await response.text()], [200, body]);
+      }, PATIENCE_MS);
+    }
+    assert.deepEqual(await iptablesRules(host, 'nft'), [
+      ...expectedIptables('10.244.0.0/16', '10.244.2.0/24'),
+    ]);
   });
 
   test('is known by its pod, and may have annotations under another prefix', async () => {

@@ -56,7 +56,7 @@ describe('a second flanneld', () => {
     await Promise.all([a.ready(1), b.ready(1)]);
     const index = await deviceIndex();
     const rules = await rulesOf(a);
-    assert.match(rules, /FLANNEL-FWD[^]*FLANNEL-POSTRTG/);
+    assert.match(rules, /jump FLANNEL-POSTRTG[^]*jump FLANNEL-FWD/);
     let next: Daemon | undefined;
     await undisturbed(b, a, async () => {
       next = network.startBehind(behind, 1, '--ip-masq');
@@ -68,6 +68,7 @@ describe('a second flanneld', () => {
     assert.equal(await deviceIndex(), index);
     assert.equal(await rulesOf(a), rules);
     assert.equal(await next?.stop(), 0);
+    assert.equal(await rulesOf(a), rules);
     assert.equal(await leftovers(network.host(1)), '');
     assert.ok(!existsSync(socket()) && !existsSync(`${socket()}.lock`));
   });
