@@ -210,7 +210,15 @@ describe('etcd: its health', { timeout: 60_000 }, () => {
     const { since } = registry.health;
     assert.deepEqual(
       { ...registry.health, forMs: 0 },
-      { reachable: false, since, forMs: 0, lastError: null, tableRevision: null, hasTable: false },
+      {
+        reachable: false,
+        since,
+        forMs: 0,
+        lastError: null,
+        tableRevision: null,
+        hasTable: false,
+        silentForMs: null,
+      },
     );
     const rows = await putHosts(1);
     const table = new WatchTable(registry);
