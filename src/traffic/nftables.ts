@@ -108,11 +108,18 @@ export class NftablesManager implements RuleManager {
     }
   }
 
-  /** What was changed between writing and reading is seen by the number of rules, and written again. */
+  /** What was changed between writing and reading is seen by the chains and the number of rules, and written again. */
   private async remember(table: Table): Promise<void> {
     const found = await this.read(table);
-    const count = table.chains.reduce((sum, { rules }) => sum + rules.length, 0);
-    if (found?.ruleCount === count) this.written.set(table.path, found.digest);
+    const isWhole =
+      found !== null &&
+      found.chains.toSorted().join() ===
+        table.chains
+          .map(({ name }) => name)
+          .toSorted()
+          .join() &&
+      found.ruleCount === table.chains.reduce((sum, { rules }) => sum + rules.length, 0);
+    if (isWhole) this.written.set(table.path, found.digest);
     else this.written.delete(table.path);
   }
 }
