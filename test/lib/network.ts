@@ -8,6 +8,7 @@ import { Daemon } from '../../bench/daemon.js';
 import type { Host } from '../../bench/topology.js';
 import { Topology } from '../../bench/topology.js';
 import { eventually } from './eventually.js';
+import { Ping } from './ping.js';
 
 /** A network config document. */
 export type NetConf = Readonly<Record<string, unknown>>;
@@ -114,22 +115,14 @@ export async function failsWith(daemon: Daemon, status: number, line: RegExp): P
 export async function undisturbed(from: Daemon, to: Daemon, action: () => Promise<void>): Promise<number> {
   // A lease is in the log a moment before it is in the forwarding table.
   await eventually(() => from.host.exec('ping', '-n', '-c', '1', '-W', '0.5', to.overlayAddress));
-  const probe = from.host.spawn('ping', ['-n', '-O', '-D', '-i', '0.02', to.overlayAddress], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let output = '';
-  probe.stdout?.setEncoding('utf8').on('data', (text: string) => (output += text));
-  const closed = new Promise((resolve) => probe.once('close', resolve));
+  const ping = new Ping(from.host, to.overlayAddress);
   try {
     await action();
-  } finally {
-    probe.kill('SIGINT');
-    await closed;
+  } catch (error) {
+    await ping.end().catch(() => undefined);
+    throw error;
   }
-  const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(output) ?? [];
-  // The last one may be on its way when the probe is ended.
-  assert.ok(Number(sent) > 10 && Number(sent) - Number(received) <= 1, output);
-  return Number(sent);
+  return ping.end();
 }
 
 /** in - out - drops of one direction: 0 once everything that came in has its outcome. */

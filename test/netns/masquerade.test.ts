@@ -14,6 +14,7 @@ import { GATEWAY } from '../../bench/topology.js';
 import type { Host } from '../../bench/topology.js';
 import { eventually } from '../lib/eventually.js';
 import { CONFIG, TestNetwork } from '../lib/network.js';
+import { Ping } from '../lib/ping.js';
 import { Pod } from '../lib/pods.js';
 import { expectedIptables, expectedNft, iptablesRules, nftTable, withVariant } from '../lib/rules.js';
 import type { Variant } from '../lib/rules.js';
@@ -221,26 +222,5 @@ class Stream {
       if (this.rest.readUInt32BE(at) !== this.expected++) this.wrong++;
     }
     this.rest = this.rest.subarray(at);
-  }
-}
-
-/** Pings 50 times a second. */
-class Ping {
-  private output = '';
-  private readonly probe: ChildProcess;
-
-  constructor(from: Host, to: string) {
-    const stdio = ['ignore', 'pipe', 'inherit'] as const;
-    this.probe = from.spawn('ping', ['-n', '-q', '-i', '0.02', to], { stdio: [...stdio] });
-    this.probe.stdout?.setEncoding('utf8').on('data', (text: string) => (this.output += text));
-  }
-
-  /** @throws where one was not answered. */
-  async end(): Promise<void> {
-    this.probe.kill('SIGINT');
-    await once(this.probe, 'close');
-    const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(this.output) ?? [];
-    // The last one may be on its way.
-    assert.ok(Number(sent) > 100 && Number(sent) - Number(received) <= 1, this.output);
   }
 }
