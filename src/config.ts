@@ -3,7 +3,7 @@ import { decodeField, fields, parseJsonObject, readString, readUint } from './go
 import type { JsonObject, JsonValue } from './gojson.js';
 import { Cidr4, formatIp4, maskOf, parseIp4 } from './ip.js';
 import type { Ip4 } from './ip.js';
-import { canonicalIp6, networkOfCidr6 } from './ip6.js';
+import { canonicalIp6, Cidr6 } from './ip6.js';
 
 /** The validated network config, defaults filled in. */
 export interface NetworkConfig {
@@ -12,8 +12,8 @@ export interface NetworkConfig {
   readonly enableNFTables: boolean;
   /** In network form. */
   readonly network: Cidr4;
-  /** IPv6Network as canonical text in network form, also where EnableIPv6 is false; null when there is none. */
-  readonly ipv6Network: string | null;
+  /** IPv6Network in network form, also where EnableIPv6 is false; null when there is none. */
+  readonly ipv6Network: Cidr6 | null;
   readonly subnetMin: Ip4;
   readonly subnetMax: Ip4;
   readonly subnetLen: number;
@@ -95,13 +95,19 @@ function readIpv4Members(config: JsonObject): Ipv4Members {
 }
 
 /** A member that makes no sense is an error even where nothing will use it. */
-function readIpv6Members(config: JsonObject): string | null {
-  const network = decodeField(config, 'IPv6Network', '', readCidr6, 'an IPv6 network such as "fd00:5::/48"');
+function readIpv6Members(config: JsonObject): Cidr6 | null {
+  const network = decodeField(
+    config,
+    'IPv6Network',
+    null,
+    readCidr6,
+    'an IPv6 network such as "fd00:5::/48"',
+  );
   for (const key of ['IPv6SubnetMin', 'IPv6SubnetMax']) {
     decodeField(config, key, '', readIp6, 'an IPv6 address in quotes, such as "fd00:5:0:1::"');
   }
   decodeField(config, 'IPv6SubnetLen', 0, readUint, 'a whole number without quotes, such as 64');
-  return network === '' || network === '::/0' ? null : network;
+  return network?.length === 0 ? null : network;
 }
 
 function readBackend(config: JsonObject): Pick<NetworkConfig, 'backend' | 'backendType'> {
@@ -201,8 +207,8 @@ function readIp6(value: JsonValue, before: string): string | undefined {
   return value.kind === 'string' ? canonicalIp6(value.value) : undefined;
 }
 
-function readCidr6(value: JsonValue): string | undefined {
+function readCidr6(value: JsonValue): Cidr6 | null | undefined {
   if (value.kind !== 'string') return undefined;
-  if (Cidr4.parse(value.value) !== undefined) return ''; // flannel accepts one here, too; it is no IPv6 network
-  return networkOfCidr6(value.value);
+  if (Cidr4.parse(value.value) !== undefined) return null; // flannel accepts one here, too; it is no IPv6 network
+  return Cidr6.parse(value.value)?.network();
 }

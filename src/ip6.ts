@@ -56,17 +56,45 @@ export function sharePrefix6(a: Ip6, b: Ip6, length: number): boolean {
   return true;
 }
 
-/** The canonical text of `address/length` without host bits, or undefined. */
-export function networkOfCidr6(text: string): string | undefined {
-  const [, address = '', digits = ''] = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(text) ?? [];
-  const canonical = canonicalIp6(address);
-  const length = Number(digits);
-  if (canonical === undefined || length > 128) return undefined;
-  const network = ip6ToBytes(canonical).map((byte, i) => {
-    const kept = Math.min(8, Math.max(0, length - 8 * i));
-    return byte & (0xff00 >> kept);
-  });
-  return `${ip6FromBytes(network)}/${length}`;
+/** An IPv6 address with a prefix length; `ip` may carry host bits until `network()` drops them. */
+export class Cidr6 {
+  constructor(
+    readonly ip: Ip6,
+    readonly length: number,
+  ) {}
+
+  /** `address/len`, host bits allowed, or undefined. */
+  static parse(text: string): Cidr6 | undefined {
+    const [, address = '', digits = ''] = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(text) ?? [];
+    const ip = canonicalIp6(address);
+    return ip === undefined || Number(digits) > 128 ? undefined : new Cidr6(ip, Number(digits));
+  }
+
+  /** The same prefix without host bits. */
+  network(): Cidr6 {
+    const bytes = ip6ToBytes(this.ip).map((byte, i) => {
+      const kept = Math.min(8, Math.max(0, this.length - 8 * i));
+      return byte & (0xff00 >> kept);
+    });
+    return new Cidr6(ip6FromBytes(bytes), this.length);
+  }
+
+  contains(ip: Ip6): boolean {
+    return sharePrefix6(ip, this.ip, this.length);
+  }
+
+  overlaps(other: Cidr6): boolean {
+    return this.length <= other.length ? this.contains(other.ip) : other.contains(this.ip);
+  }
+
+  equals(other: Cidr6): boolean {
+    return this.ip === other.ip && this.length === other.length;
+  }
+
+  /** `address/len` with any `separator` in place of the slash. */
+  toString(separator = '/'): string {
+    return `${this.ip}${separator}${this.length}`;
+  }
 }
 
 /** `::` in place of the longest run of two or more zero words; the first one where several are as long. */

@@ -1,12 +1,12 @@
 /** Networks of both families as text, the form in which delegates take them. */
 import { Cidr4 } from '../ip.js';
-import { networkOfCidr6 } from '../ip6.js';
+import { Cidr6 } from '../ip6.js';
 
 export type Family = 4 | 6;
 
 /** `address/length` without host bits, in canonical spelling; undefined where it is not of the family. */
 export function networkOf(cidr: string, family: Family): string | undefined {
-  return family === 4 ? Cidr4.parse(cidr)?.network().toString() : networkOfCidr6(cidr);
+  return family === 4 ? Cidr4.parse(cidr)?.network().toString() : Cidr6.parse(cidr)?.network().toString();
 }
 
 /** Whether a network that networkOf gave holds an address, which may have a length of its own. */

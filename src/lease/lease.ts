@@ -1,4 +1,5 @@
 import type { Cidr4, Ip4 } from '../ip.js';
+import type { Cidr6 } from '../ip6.js';
 
 /** What a host announces about itself beside its subnet: the JSON value under a subnet key. */
 export interface LeaseAttrs {
@@ -16,8 +17,8 @@ export interface LeaseAttrs {
 /** The subnet of one host. Host bits stay as the store's key has them, so that the key can be written again. */
 export interface LeaseSubnet {
   readonly v4: Cidr4;
-  /** Canonical `addr/len` text of a dual-stack lease, or null. */
-  readonly v6: string | null;
+  /** Of a dual-stack lease. */
+  readonly v6: Cidr6 | null;
 }
 
 /** A host's claim to a subnet. */

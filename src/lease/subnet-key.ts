@@ -1,5 +1,5 @@
 import { Cidr4, parseIp4 } from '../ip.js';
-import { canonicalIp6 } from '../ip6.js';
+import { canonicalIp6, Cidr6 } from '../ip6.js';
 import type { LeaseSubnet } from './lease.js';
 
 const KEY = /^(\d+\.\d+\.\d+\.\d+)-(\d+)(?:&([a-f\d:]+)-(\d+))?$/;
@@ -7,7 +7,7 @@ const KEY = /^(\d+\.\d+\.\d+\.\d+)-(\d+)(?:&([a-f\d:]+)-(\d+))?$/;
 /** The name of a subnet's entry in a store: `10.5.1.0-24`, or `10.5.1.0-24&fd00:5:1::-64` when dual-stack. */
 export function formatSubnetKey(subnet: LeaseSubnet): string {
   const v4 = subnet.v4.toString('-');
-  return subnet.v6 === null ? v4 : `${v4}&${subnet.v6.replace('/', '-')}`;
+  return subnet.v6 === null ? v4 : `${v4}&${subnet.v6.toString('-')}`;
 }
 
 /**
@@ -25,11 +25,11 @@ export function parseSubnetKey(key: string): LeaseSubnet | undefined {
   const ip = parseIp4(v4Text);
   // flannel reads the lengths into 5 and 7 bits: a single-address subnet is no lease in either family.
   if (ip === undefined || Number(v4Length) > 31) return undefined;
-  let v6: string | null = null;
+  let v6: Cidr6 | null = null;
   if (v6Text !== undefined) {
     const address = canonicalIp6(v6Text);
     if (address === undefined || Number(v6Length) > 127) return undefined;
-    v6 = `${address}/${Number(v6Length)}`;
+    v6 = new Cidr6(address, Number(v6Length));
   }
   const subnet = { v4: new Cidr4(ip, Number(v4Length)), v6 };
   return formatSubnetKey(subnet) === name ? subnet : undefined;

@@ -135,7 +135,7 @@ export class LocalManager implements SubnetManager {
     const lease = await this.registry.update(subnet, attrs, revision, ttlSeconds, signal);
     if (lease !== null) {
       log.info(
-        `Found lease (ip: ${subnet.v4.toString()} ipv6: ${subnet.v6 ?? '::/0'}) for current IP ` +
+        `Found lease (ip: ${subnet.v4.toString()} ipv6: ${subnet.v6?.toString() ?? '::/0'}) for current IP ` +
           `(${formatIp4(attrs.publicIp)}), reusing`,
       );
     }

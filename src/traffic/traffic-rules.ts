@@ -8,7 +8,6 @@ import { FlannelError, messageOf } from '../errors.js';
 import type { Options } from '../flags.js';
 import { iptablesResyncMs } from '../flags.js';
 import type { Cidr4 } from '../ip.js';
-import { networkOfCidr6 } from '../ip6.js';
 import type { LeaseSubnet } from '../lease/lease.js';
 import { log } from '../log.js';
 import { Alarm, sleep } from '../retry.js';
@@ -246,8 +245,8 @@ function overlayFamilies(
     v4,
     {
       version: 6,
-      network: ipv6Network,
-      subnet: subnet?.v6 == null ? null : (networkOfCidr6(subnet.v6) ?? null),
+      network: ipv6Network.toString(),
+      subnet: subnet?.v6?.network().toString() ?? null,
     },
   ];
 }

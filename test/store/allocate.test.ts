@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { LeaseError } from '../../src/errors.js';
 import { Cidr4, parseIp4 } from '../../src/ip.js';
+import { Cidr6 } from '../../src/ip6.js';
 import { chooseSubnet, freeSubnets, isCompatible } from '../../src/lease/allocate.js';
 import type { SubnetRange } from '../../src/lease/allocate.js';
 import { subnetOf } from '../lib/store.js';
@@ -159,12 +160,12 @@ describe('the choice', () => {
 describe('a compatible subnet', () => {
   it('is one that the allocation could have given', () => {
     const network = range('10.5.1.0', '10.5.255.0', 24);
-    const fits = (text: string, v6: string | null = null): boolean =>
+    const fits = (text: string, v6: Cidr6 | null = null): boolean =>
       isCompatible({ ...subnetOf(text), v6 }, network);
     assert.ok(fits('10.5.1.0/24') && fits('10.5.255.0/24'));
     for (const text of ['10.5.0.0/24', '10.6.0.0/24', '10.5.1.0/25', '10.5.2.0/23', '10.5.1.7/24']) {
       assert.ok(!fits(text), text);
     }
-    assert.ok(!fits('10.5.1.0/24', 'fd00::/64'));
+    assert.ok(!fits('10.5.1.0/24', new Cidr6('fd00::', 64)));
   });
 });

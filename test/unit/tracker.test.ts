@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { Cidr4, parseIp4 } from '../../src/ip.js';
+import { Cidr6 } from '../../src/ip6.js';
 import type { Lease, LeaseAttrs, StoredLease } from '../../src/lease/lease.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
 import { LeaseTracker } from '../../src/lease/tracker.js';
@@ -98,7 +99,7 @@ describe('peers', () => {
   });
 
   test('identity is the whole subnet key', () => {
-    const dual = { ...a, subnet: { ...a.subnet, v6: 'fd00::/64' } };
+    const dual = { ...a, subnet: { ...a.subnet, v6: new Cidr6('fd00::', 64) } };
     assert.deepEqual(tracker(a).apply([put(dual)]), { ...NOTHING, added: [dual] });
   });
 });

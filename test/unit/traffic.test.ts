@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { configureLog } from '../../src/log.js';
-import { networkOfCidr6 } from '../../src/ip6.js';
 import { parseIptablesVersion } from '../../src/traffic/iptables.js';
 import {
   describeDamage,
@@ -241,14 +240,4 @@ test('repairs beyond ten in a minute are told together', (t) => {
   repairs.repaired(['a chain was missing']);
   assert.match(lines.at(-1) ?? '', /restored \(and 15 times since this was last said\): a chain was missing/);
   assert.equal(repairs.repairs, 26);
-});
-
-test('networks of IPv6', () => {
-  assert.equal(networkOfCidr6('fd00:5:0:1::7/48'), 'fd00:5::/48');
-  assert.equal(networkOfCidr6('FD00:5:FFFF::/33'), 'fd00:5:8000::/33');
-  assert.equal(networkOfCidr6('2001:db8::1/128'), '2001:db8::1/128');
-  assert.equal(networkOfCidr6('::1/0'), '::/0');
-  for (const text of ['fd00::', 'fd00::/129', 'fd00::/', '10.0.0.0/8', 'x/48']) {
-    assert.equal(networkOfCidr6(text), undefined);
-  }
 });

@@ -2,7 +2,7 @@
 import type { NetworkConfig } from '../../config.js';
 import { FlannelError } from '../../errors.js';
 import { Cidr4, formatIp4, parseIp4 } from '../../ip.js';
-import { canonicalIp6 } from '../../ip6.js';
+import { canonicalIp6, Cidr6 } from '../../ip6.js';
 import type { LeaseAttrs, LeaseSubnet } from '../../lease/lease.js';
 import type { AnnotationNames } from './annotations.js';
 import { fieldsOf, listOf, textOf } from './json.js';
@@ -24,7 +24,7 @@ export interface KubeNode {
 /** The pod CIDR of each family. */
 export interface PodCidrs {
   readonly v4: Cidr4 | null;
-  readonly v6: string | null;
+  readonly v6: Cidr6 | null;
 }
 
 /** Reads a node, or null for what is none. */
@@ -55,22 +55,16 @@ export function podCidrsOf(node: KubeNode): PodCidrs {
     throw new FlannelError(`node "${node.name}" has ${node.podCidrs.length} pod CIDRs; expected one or two`);
   }
   let v4: Cidr4 | null = null;
-  let v6: string | null = null;
+  let v6: Cidr6 | null = null;
   for (const text of node.podCidrs) {
     const cidr4 = Cidr4.parse(text);
-    const cidr6 = cidr4 === undefined ? canonicalCidr6(text) : undefined;
+    const cidr6 = cidr4 === undefined ? Cidr6.parse(text) : undefined;
     if (cidr4 !== undefined) v4 ??= cidr4.network();
-    else if (cidr6 !== undefined) v6 ??= cidr6;
+    else if (cidr6 !== undefined) v6 ??= cidr6.network();
     else
       throw new FlannelError(`node "${node.name}" has the pod CIDR ${JSON.stringify(text)}, which is none`);
   }
   return { v4, v6 };
-}
-
-function canonicalCidr6(text: string): string | undefined {
-  const [, address = '', length = ''] = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(text) ?? [];
-  const canonical = canonicalIp6(address);
-  return canonical === undefined || Number(length) > 128 ? undefined : `${canonical}/${length}`;
 }
 
 /**
