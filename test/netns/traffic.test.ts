@@ -19,6 +19,7 @@ import {
   withVariant,
 } from '../lib/rules.js';
 import type { Variant } from '../lib/rules.js';
+import { succeed } from '../lib/succession.js';
 
 const NETWORK = '10.244.0.0/16';
 const MASQ = ['--ip-masq', '--iptables-resync=1'];
@@ -303,8 +304,10 @@ describe('another manager', () => {
   test('while the one that is handed over by is still at work', async () => {
     const first = await start(1, 'nft', ...MASQ);
     await writeConfig({ ...CONFIG, EnableNFTables: true });
-    const second = network.start(1, ...MASQ);
-    await first.ended();
+    const second = await succeed(
+      () => network.start(1, ...MASQ),
+      () => first.exitCode !== null,
+    );
     await showsNft(second.host, second.overlaySubnet);
     await showsIptables(second.host, 'nft', []);
   });
