@@ -12,7 +12,7 @@ const PREFIX = '/coreos.com/network';
 // The defaults of etcd: no elections but those that the tests bring about.
 const PATIENT = ['--heartbeat-interval=100', '--election-timeout=1000'];
 
-describe('etcd: a cluster of three', { timeout: 120_000 }, () => {
+describe('etcd: a cluster of three', { timeout: 400_000 }, () => {
   let cluster: EtcdCluster;
   let registry: EtcdRegistry;
   let log: string[];

@@ -73,7 +73,7 @@ function logged(text: string): number {
 }
 
 describe('etcd: the watch', () => {
-  it('goes on after kill -9 and restart', { timeout: 60_000 }, async () => {
+  it('goes on after kill -9 and restart', { timeout: 200_000 }, async () => {
     const rows = await putHosts(1, 3);
     const table = new WatchTable(open([etcd.endpoint]));
     await table.becomes(rows);
@@ -116,7 +116,7 @@ describe('etcd: the watch', () => {
     await table.becomes(rows);
   });
 
-  it('notices a store that was wiped', { timeout: 60_000 }, async () => {
+  it('notices a store that was wiped', { timeout: 200_000 }, async () => {
     await putHosts(1, 9);
     await putHosts(1, 9);
     const table = new WatchTable(open([etcd.endpoint]));
@@ -131,7 +131,7 @@ describe('etcd: the watch', () => {
     assert.equal(table.snapshots, 2);
   });
 
-  it('notices a half-open connection by keepalive', { timeout: 60_000 }, async () => {
+  it('notices a half-open connection by keepalive', { timeout: 200_000 }, async () => {
     const registry = open([proxy.endpoint], {
       keepaliveMs: 5_500,
       keepaliveTimeoutMs: 500,
@@ -147,7 +147,7 @@ describe('etcd: the watch', () => {
     await table.becomes([...rows, ...(await putHosts(2))], 12_000);
   });
 
-  it('notices it in less than 10 s by default', { timeout: 60_000 }, async () => {
+  it('notices it in less than 10 s by default', { timeout: 200_000 }, async () => {
     const table = new WatchTable(open([proxy.endpoint]));
     const rows = await putHosts(1);
     await table.becomes(rows);
@@ -156,7 +156,7 @@ describe('etcd: the watch', () => {
     await table.becomes([...rows, ...(await putHosts(2))], 10_000);
   });
 
-  it('notices a store that has stopped talking', { timeout: 60_000 }, async () => {
+  it('notices a store that has stopped talking', { timeout: 200_000 }, async () => {
     const table = new WatchTable(open([etcd.endpoint], { silenceMs: 500, requestMs: 5_000 }));
     const rows = await putHosts(1);
     await table.becomes(rows);
@@ -168,7 +168,7 @@ describe('etcd: the watch', () => {
     await table.becomes([...rows, ...(await putHosts(2))]);
   });
 
-  it('does not run hot while nobody answers', { timeout: 60_000 }, async () => {
+  it('does not run hot while nobody answers', { timeout: 200_000 }, async () => {
     const dead = await TcpProxy.to(await freePort());
     closers.push(() => dead.close());
     const table = new WatchTable(open([dead.endpoint]));
@@ -205,7 +205,7 @@ describe('etcd: the watch', () => {
   });
 });
 
-describe('etcd: its health', { timeout: 60_000 }, () => {
+describe('etcd: its health', { timeout: 200_000 }, () => {
   it('is told at any time, with what the table is of and since when', async () => {
     const registry = open([etcd.endpoint]);
     const { since } = registry.health;
@@ -336,7 +336,7 @@ describe('etcd: requests', () => {
     assert.equal((await etcd.leases()).length, foreign.length + 1);
   });
 
-  it('read more than gRPC takes by default', { timeout: 60_000 }, async () => {
+  it('read more than gRPC takes by default', { timeout: 200_000 }, async () => {
     const registry = open([etcd.endpoint]);
     // 60 × 100 kB of backend data are more than the 4 MiB a gRPC client accepts unless told otherwise.
     const backendData = JSON.stringify('x'.repeat(100_000));

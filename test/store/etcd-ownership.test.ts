@@ -8,6 +8,7 @@ import type { Lease, OwnLease } from '../../src/lease/lease.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
 import { LeaseIds } from '../../src/subnet/etcd/lease-id.js';
 import { DEFAULT_TIMINGS } from '../../src/subnet/etcd/member.js';
+import type { EtcdTimings } from '../../src/subnet/etcd/member.js';
 import { EtcdRegistry } from '../../src/subnet/etcd/registry.js';
 import { LocalManager } from '../../src/subnet/local-manager.js';
 import { Etcd } from '../lib/etcd.js';
@@ -38,10 +39,10 @@ afterEach(async () => {
 
 const logged = (text: string): number => log.filter((line) => line.includes(text)).length;
 
-function open(stack: number, endpoints = [etcd.endpoint]): EtcdRegistry {
+function open(stack: number, endpoints = [etcd.endpoint], timings: Partial<EtcdTimings> = {}): EtcdRegistry {
   const registry = new EtcdRegistry(
     { endpoints, prefix: PREFIX, caFile: '', certFile: '', keyFile: '', username: '', password: '' },
-    { ...DEFAULT_TIMINGS, requestMs: 1_500 },
+    { ...DEFAULT_TIMINGS, ...timings },
     new LeaseIds(stack),
   );
   closers.push(() => {
@@ -148,7 +149,7 @@ describe('two hosts with one public IP', () => {
     assert.deepEqual(host.peers, ['10.5.0.0-24'], 'as stock flannel routes it');
   });
 
-  it('do not storm the store, however many they are', { timeout: 60_000 }, async () => {
+  it('do not storm the store, however many they are', { timeout: 200_000 }, async () => {
     const hosts: Host[] = [];
     for (let stack = 1; stack <= 12; stack++) hosts.push(await Host.start(stack, '10.0.2.15'));
     await eventually(() => logged('another flanneld') === 12);
@@ -230,7 +231,7 @@ describe('an own lease', () => {
   });
 });
 
-describe('a store that was wiped and filled again', { timeout: 60_000 }, () => {
+describe('a store that was wiped and filled again', { timeout: 200_000 }, () => {
   it('keeps the entry of another host although it has the same revision', async () => {
     const own = await Etcd.start();
     closers.push(() => own.close());
@@ -249,7 +250,7 @@ describe('a store that was wiped and filled again', { timeout: 60_000 }, () => {
   });
 });
 
-describe('etcd leases', { timeout: 120_000 }, () => {
+describe('etcd leases', { timeout: 400_000 }, () => {
   it('are not left behind by any operation', async () => {
     const [a, b] = [open(1), open(2)];
     const subnet = subnetOf('10.5.1.0/24');
@@ -268,7 +269,7 @@ describe('etcd leases', { timeout: 120_000 }, () => {
   it('are not left behind by connections that break anywhere, once the store is back', async () => {
     const proxy = await TcpProxy.to(etcd.port);
     closers.push(() => proxy.close());
-    const manager = new LocalManager(open(1, [proxy.endpoint]), 'Etcd', null);
+    const manager = new LocalManager(open(1, [proxy.endpoint], { requestMs: 1_000 }), 'Etcd', null);
     let lease = await manager.acquireLease(attrsOf('192.168.0.1'), forever);
     const proper = (await etcd.leases()).length;
     assert.equal(proper, 1);
@@ -283,7 +284,7 @@ describe('etcd leases', { timeout: 120_000 }, () => {
       await proxy.open();
       lease = await eventually(() => manager.renewLease(lease, forever));
     }
-    await eventually(async () => (await etcd.leases()).length === 1, 20_000);
+    await eventually(async () => (await etcd.leases()).length === 1, 60_000);
     assert.match(await etcd.ctl('get', '--prefix', `${PREFIX}/subnets/`), /192\.168\.0\.1/);
   });
 });
