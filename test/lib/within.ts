@@ -12,9 +12,11 @@ export async function within<T>(
   attempt: () => T | Promise<T>,
 ): Promise<Exclude<T, false>> {
   const pids = [process.pid, ...daemons.map((daemon) => daemon.process.pid ?? 0)];
-  const waited = () => pids.reduce((sum, pid) => sum + waitedMs(pid), 0);
-  const [start, before] = [performance.now(), waited()];
-  return eventually(attempt, () => performance.now() - start - (waited() - before) > ms);
+  const before = pids.map(waitedMs);
+  const start = performance.now();
+  // One that has ended meanwhile tells nothing any more.
+  const waited = () => pids.reduce((sum, pid, i) => sum + Math.max(0, waitedMs(pid) - (before[i] ?? 0)), 0);
+  return eventually(attempt, () => performance.now() - start - waited() > ms);
 }
 
 /** How long the main thread of a process has been ready to run and did not: Documentation/scheduler/sched-stats.rst. */
