@@ -73,6 +73,27 @@ bool eventually(Condition condition, std::chrono::milliseconds patience = 30s) {
   return true;
 }
 
+/// The one that takes over from `owner`. Where it gets no processor in time and is called off,
+/// `owner` goes on, as it should, and there is another attempt.
+std::unique_ptr<Daemon> succeed(Daemon& owner, const std::string& socket) {
+  constexpr int kMostTries = 10;
+  for (int tries = 0; tries < kMostTries; tries++) {
+    auto successor = std::make_unique<Daemon>(socket);
+    try {
+      successor->start();
+    } catch (const SystemError& error) {
+      EXPECT_EQ(error.code().value(), ECANCELED) << error.what();
+      continue;
+    }
+    const auto handed_over = [&] { return owner.standing() == Standing::handed_over; };
+    EXPECT_TRUE(
+        eventually([&] { return handed_over() || successor->standing() == Standing::deposed; }));
+    if (handed_over()) return successor;
+    EXPECT_EQ(owner.standing(), Standing::owner);
+  }
+  throw SystemError(ETIMEDOUT, "handover: " + owner.succession().reason());
+}
+
 /// Packets both ways: into the device, to arrive at the peer's port; and to the socket, to arrive
 /// behind the device.
 class Traffic {
@@ -187,12 +208,9 @@ TEST_F(SuccessionTest, PassesFromOwnerToOwnerWithoutALoss) {
     Traffic traffic;
     std::unique_ptr<Daemon> owner;
     for (int i = 0; i < kTimes; i++) {
-      auto successor = std::make_unique<Daemon>(socket_);
-      successor->start();
-      EXPECT_EQ(successor->standing(), Standing::owner);
       Daemon& before = owner ? *owner : first;
-      ASSERT_TRUE(eventually([&] { return before.standing() == Standing::handed_over; }))
-          << before.succession().reason();
+      auto successor = succeed(before, socket_);
+      EXPECT_EQ(successor->standing(), Standing::owner);
       before.close();
       owner = std::move(successor);
     }
