@@ -103,6 +103,8 @@ async function serve(
   );
   if (lease === null) return;
   state.phase = 'opening the backend';
+  const { v4: subnet } = lease.subnet;
+  if (subnet === null) throw new FlannelError('the lease has no IPv4 subnet, which the subnet file needs');
   const network = backend.open(lease);
   const monitor = new NetworkMonitor(config.network, watchedBy(choice, config));
   try {
@@ -111,7 +113,7 @@ async function serve(
     const tracker = new LeaseTracker(formatSubnetKey(lease.subnet));
     const subnetFile = new SubnetFileWriter(options.subnetFile, () => ({
       network: config.network,
-      subnet: lease.subnet.v4,
+      subnet,
       mtu: network.mtu,
       ipMasq: options.ipMasq,
     }));

@@ -3,6 +3,7 @@ import { messageOf } from '../errors.js';
 import { formatIp4 } from '../ip.js';
 import type { Cidr4 } from '../ip.js';
 import { ownPortOf } from '../lease/identity.js';
+import { formatSubnet } from '../lease/lease.js';
 import type { Lease, LeaseSubnet } from '../lease/lease.js';
 import { formatSubnetKey } from '../lease/subnet-key.js';
 import { log } from '../log.js';
@@ -45,23 +46,24 @@ export class PeerRoutes {
     const gone: Cidr4[] = [];
     for (const { subnet } of removed) {
       this.complaints.delete(formatSubnetKey(subnet));
-      gone.push(subnet.v4);
+      if (subnet.v4 !== null) gone.push(subnet.v4);
     }
     for (const lease of put) {
       const route = this.routeTo(lease, this.complaints);
-      if (route === null) gone.push(lease.subnet.v4);
-      else routes.push(route);
+      if (route !== null) routes.push(route);
+      else if (lease.subnet.v4 !== null) gone.push(lease.subnet.v4);
     }
     return { put: routes, removed: gone };
   }
 
   private routeTo(lease: Lease, before: ReadonlyMap<string, string>): Route | null {
     const { subnet, attrs } = lease;
-    if (attrs.publicIp !== 0) {
+    if (subnet.v4 !== null && attrs.publicIp !== 0) {
       return { destination: subnet.v4, address: attrs.publicIp, port: this.portOf(lease, before) };
     }
-    const reason = `its public IP is ${formatIp4(attrs.publicIp)}`;
-    this.complain(subnet, `ignoring the lease ${subnet.v4.toString()}: ${reason}`, before);
+    const reason =
+      subnet.v4 === null ? 'it has no IPv4 subnet' : `its public IP is ${formatIp4(attrs.publicIp)}`;
+    this.complain(subnet, `ignoring the lease ${formatSubnet(subnet)}: ${reason}`, before);
     return null;
   }
 
@@ -71,7 +73,7 @@ export class PeerRoutes {
       if (this.complaints.size > 0) this.complaints.delete(formatSubnetKey(subnet));
       return port;
     } catch (error) {
-      const problem = `the lease ${subnet.v4.toString()} has no usable port (${messageOf(error)})`;
+      const problem = `the lease ${formatSubnet(subnet)} has no usable port (${messageOf(error)})`;
       this.complain(subnet, `${problem}; using ${this.networkPort}`, before);
       return this.networkPort;
     }
@@ -86,5 +88,5 @@ export class PeerRoutes {
 
 /** A subnet whose key is not the only one for its IPv4 prefix: with host bits, or with an IPv6 part. */
 function isOdd({ v4, v6 }: LeaseSubnet): boolean {
-  return v6 !== null || !v4.equals(v4.network());
+  return v6 !== null || v4?.equals(v4.network()) === false;
 }

@@ -43,9 +43,10 @@ export function createUdpBackend(
   const { address: bindAddress } = ipv4Of(external);
   return {
     attrs: attrsAt(external, settings),
-    open(lease) {
+    open({ subnet }) {
+      if (subnet.v4 === null) throw withoutIpv4();
       // A /32, so that the kernel makes no broadcast routes beside the overlay's own.
-      const address = new Cidr4(lease.subnet.v4.ip, 32);
+      const address = new Cidr4(subnet.v4.ip, 32);
       const dataplane = new Dataplane({
         ...settings.dataplane,
         tunName: TUN_NAME,
@@ -80,10 +81,12 @@ function attrsAt(external: ExternalInterface, { port, networkPort }: UdpSettings
 
 /** @throws FlannelError where the network has no IPv4, which is all that is carried. */
 function ipv4Of({ address, publicIp }: ExternalInterface): { address: Ip4; publicIp: Ip4 } {
-  if (address === null || publicIp === null) {
-    throw new FlannelError('the udp backend needs IPv4: set EnableIPv4 in the network config to true');
-  }
+  if (address === null || publicIp === null) throw withoutIpv4();
   return { address, publicIp };
+}
+
+function withoutIpv4(): FlannelError {
+  return new FlannelError('the udp backend needs IPv4: set EnableIPv4 in the network config to true');
 }
 
 /** What the config says, else what the interface leaves. @throws FlannelError for one that carries too little. */

@@ -6,7 +6,7 @@ import type { Observed } from './observe.js';
 export function peersOf({ store, attrs, ownSubnet }: Observed): readonly StoredLease[] {
   return (store.leases ?? []).filter(
     (lease) =>
-      !(ownSubnet?.equals(lease.subnet.v4.network()) ?? false) &&
+      (ownSubnet === null || lease.subnet.v4?.network().equals(ownSubnet) !== true) &&
       !(attrs !== null && sameHost(lease.attrs, attrs)),
   );
 }

@@ -4,7 +4,7 @@ import type { Echo } from '../echo.js';
 import { OUTER_HEADERS } from '../backend/udp.js';
 import { formatIp4 } from '../ip.js';
 import type { Ip4 } from '../ip.js';
-import type { StoredLease } from '../lease/lease.js';
+import type { LeaseAttrs } from '../lease/lease.js';
 import { error, ok, skipped, warning } from './finding.js';
 import type { Finding } from './finding.js';
 import type { Observed } from './observe.js';
@@ -23,7 +23,9 @@ const PATIENCE = 20;
 
 export async function checkPeers(observed: Observed): Promise<Finding[]> {
   const { owner } = observed;
-  const peers = peersOf(observed);
+  const peers = peersOf(observed).flatMap(({ subnet: { v4 }, attrs }) =>
+    v4 === null ? [] : [{ ip: v4.network().ip, attrs }],
+  );
   if (!owner.alive || owner.device === null) {
     return [skipped(ID, 'no flanneld runs here, so there is no overlay to send over')];
   }
@@ -43,8 +45,13 @@ export async function checkPeers(observed: Observed): Promise<Finding[]> {
   return findings;
 }
 
-async function checkPeer(echo: Echo, { subnet, attrs }: StoredLease, mtu: number): Promise<Finding> {
-  const { ip } = subnet.v4.network();
+/** A peer by its address in the overlay. */
+interface Peer {
+  readonly ip: Ip4;
+  readonly attrs: LeaseAttrs;
+}
+
+async function checkPeer(echo: Echo, { ip, attrs }: Peer, mtu: number): Promise<Finding> {
   const name = `${formatIp4(ip)} (host ${formatIp4(attrs.publicIp)})`;
   const first = await reaches(echo, ip, SMALL, TIMEOUT_MS);
   if (first === null) {

@@ -1,7 +1,6 @@
 /** Store, network config, and who else claims to be this host. */
 import type { Options } from '../flags.js';
-import { formatIp4 } from '../ip.js';
-import { sameHost } from '../lease/identity.js';
+import { formatPublicIp, sameHost } from '../lease/identity.js';
 import { formatSubnetKey } from '../lease/subnet-key.js';
 import { error, note, ok, skipped, warning } from './finding.js';
 import type { Finding } from './finding.js';
@@ -75,11 +74,11 @@ export function checkPublicIp({ store, attrs, ownSubnet, owner, port }: Observed
   const id = 'public-ip';
   if (store.leases === null || attrs === null)
     return skipped(id, 'the leases, or the own address, are not known');
-  const ip = formatIp4(attrs.publicIp);
+  const ip = formatPublicIp(attrs);
   const claims = store.leases.filter((lease) => sameHost(lease.attrs, attrs));
   const foreign = claims.filter(
     ({ subnet, writer }) =>
-      writer === 'elsewhere' || (ownSubnet !== null && !ownSubnet.equals(subnet.v4.network())),
+      writer === 'elsewhere' || (ownSubnet !== null && subnet.v4?.network().equals(ownSubnet) !== true),
   );
   if (foreign.length > 0 || claims.length > 1) {
     const keys = (foreign.length > 0 ? foreign : claims).map(({ subnet }) => formatSubnetKey(subnet));

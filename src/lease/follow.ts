@@ -1,7 +1,8 @@
-import { formatIp4 } from '../ip.js';
 import { log } from '../log.js';
 import type { SubnetManager } from '../subnet/manager.js';
+import { formatPublicIp } from './identity.js';
 import type { LeaseKeeper } from './keeper.js';
+import { formatSubnet } from './lease.js';
 import type { Lease, OwnLease } from './lease.js';
 import { TablePublisher } from './publisher.js';
 import { formatSubnetKey } from './subnet-key.js';
@@ -48,10 +49,10 @@ export async function followLeases(
       const double = [...added, ...changed].find(({ attrs }) => keeper.owns(attrs));
       if (double !== undefined) keeper.observeDouble(double);
       await each([...added, ...changed], ({ subnet, attrs }) => {
-        log.info(`Subnet added: ${subnet.v4.toString()} via ${formatIp4(attrs.publicIp)}`);
+        log.info(`Subnet added: ${formatSubnet(subnet)} via ${formatPublicIp(attrs)}`);
       });
       await each(removed, ({ subnet }) => {
-        log.info(`Subnet removed: ${subnet.v4.toString()}`);
+        log.info(`Subnet removed: ${formatSubnet(subnet)}`);
       });
     }
   };

@@ -114,7 +114,7 @@ export class TrafficRules {
    * @throws FlannelError when the kernel or the program refuses.
    */
   async install(subnet: LeaseSubnet): Promise<void> {
-    this.own = subnet.v4.network();
+    this.own = subnet.v4?.network() ?? null;
     if (this.manager !== null) {
       this.manager.want(overlayFamilies(this.config, subnet));
       try {
@@ -238,7 +238,7 @@ function overlayFamilies(
   const v4 = {
     version: 4,
     network: network.toString(),
-    subnet: subnet?.v4.network().toString() ?? null,
+    subnet: subnet?.v4?.network().toString() ?? null,
   } as const;
   if (ipv6Network === null) return [v4];
   return [

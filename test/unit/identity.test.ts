@@ -3,7 +3,7 @@ import { beforeEach, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { PeerRoutes } from '../../src/backend/peer-routes.js';
 import { FlannelError } from '../../src/errors.js';
-import { formatOwnPort, ownPortOf, sameHost } from '../../src/lease/identity.js';
+import { formatOwnPort, formatPublicIp, ownPortOf, sameHost } from '../../src/lease/identity.js';
 import type { Lease, LeaseAttrs } from '../../src/lease/lease.js';
 import { attrsOf, captureLog, subnetOf } from '../lib/store.js';
 
@@ -47,6 +47,19 @@ describe('the port that a host announces', () => {
     const ports = fc.integer({ min: 1, max: 65535 });
     fc.assert(fc.property(ports, (port) => ownPortOf(announcing(formatOwnPort(port))) === port));
   });
+});
+
+test('a host without an IPv4 address is its IPv6 one', () => {
+  const v6 = (publicIpV6: string | null, more: Partial<LeaseAttrs> = {}) =>
+    attrsOf('0.0.0.0', { publicIpV6, ...more });
+  assert.ok(sameHost(v6('2001:db8::1'), v6('2001:db8::1')));
+  assert.ok(!sameHost(v6('2001:db8::1'), v6('2001:db8::2')));
+  assert.ok(!sameHost(v6('2001:db8::1'), v6('2001:db8::1', { backendData: '{"Port":9000}' })));
+  assert.ok(!sameHost(v6(null), v6(null)));
+  assert.ok(!sameHost(v6('2001:db8::1'), attrsOf('192.168.0.1', { publicIpV6: '2001:db8::1' })));
+  assert.ok(sameHost(attrsOf('192.168.0.1', { publicIpV6: '2001:db8::1' }), attrsOf('192.168.0.1')));
+  assert.equal(formatPublicIp(v6('2001:db8::1')), '2001:db8::1');
+  assert.equal(formatPublicIp(attrsOf('192.168.0.1', { publicIpV6: '2001:db8::1' })), '192.168.0.1');
 });
 
 test('a host is its public IP and its own port', () => {
