@@ -47,6 +47,17 @@ export function ip6ToBytes(ip: Ip6): Uint8Array {
   return bytes;
 }
 
+/** 0 … 2^128 - 1, in the order of the addresses. */
+export function ip6ToNumber(ip: Ip6): bigint {
+  return ip6ToBytes(ip).reduce((number, byte) => (number << 8n) | BigInt(byte), 0n);
+}
+
+export function ip6FromNumber(number: bigint): Ip6 {
+  return ip6FromBytes(
+    Uint8Array.from({ length: 16 }, (_, i) => Number((number >> BigInt(120 - 8 * i)) & 0xffn)),
+  );
+}
+
 /** Whether the first `length` bits of two addresses are the same. */
 export function sharePrefix6(a: Ip6, b: Ip6, length: number): boolean {
   const [left, right] = [ip6ToBytes(a), ip6ToBytes(b)];
