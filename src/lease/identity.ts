@@ -3,6 +3,7 @@
  * of their own, which they announce as `{"Port":N}`; a host without one uses the port of the network config, as
  * all hosts of stock flannel do.
  */
+import type { Ip } from '../address.js';
 import { decodeField, parseJsonObject, readUint } from '../gojson.js';
 import type { JsonValue } from '../gojson.js';
 import { formatIp4 } from '../ip.js';
@@ -39,6 +40,17 @@ export function sameHost(a: LeaseAttrs, b: LeaseAttrs): boolean {
 /** The public IP that tells the host apart from others. */
 export function formatPublicIp({ publicIp, publicIpV6 }: LeaseAttrs): string {
   return publicIp === 0 && publicIpV6 !== null ? publicIpV6 : formatIp4(publicIp);
+}
+
+/** Where datagrams to the host are sent over an underlay; null where it announces no address of that family. */
+export function nextHopOf({ publicIp, publicIpV6 }: LeaseAttrs, underlay: 'ipv4' | 'ipv6'): Ip | null {
+  if (underlay === 'ipv6') return publicIpV6;
+  return publicIp === 0 ? null : publicIp;
+}
+
+/** Whether a host says that its udp backend carries IPv6; stock flannel's takes such packets for IPv4. */
+export function carriesIpv6({ backendType, backendV6Data }: LeaseAttrs): boolean {
+  return ['', 'udp'].includes(backendType.toLowerCase()) && backendV6Data !== null;
 }
 
 function portOrNone(attrs: LeaseAttrs): number | null {
