@@ -34,17 +34,39 @@ export function ip6FromBytes(bytes: Uint8Array): Ip6 {
 
 /** In network order. */
 export function ip6ToBytes(ip: Ip6): Uint8Array {
-  const [head = '', tail] = ip.split('::');
-  const front = head === '' ? [] : head.split(':');
-  const back = tail === undefined || tail === '' ? [] : tail.split(':');
-  const bytes = new Uint8Array(16);
-  const put = (words: readonly string[], at: number) => {
-    for (const [i, word] of words.entries())
-      bytes.set([Number.parseInt(word, 16) >> 8, Number.parseInt(word, 16)], at + 2 * i);
-  };
-  put(front, 0);
-  put(back, 16 - 2 * back.length);
-  return bytes;
+  const words = new Uint32Array(4);
+  readWords(ip, words);
+  return Uint8Array.from({ length: 16 }, (_, i) => (words[i >> 2] ?? 0) >>> (24 - 8 * (i & 3)));
+}
+
+const COLON = 58;
+const NINE = 57;
+
+/**
+ * The address as four words of 32 bits, written to `words`. Character by character and without garbage, since there may
+ * be tens of thousands to read at once.
+ */
+export function readWords(ip: Ip6, words: Uint32Array): void {
+  words.fill(0);
+  const gap = ip.indexOf('::');
+  readGroups(ip, 0, gap < 0 ? ip.length : gap, 0, words);
+  if (gap < 0 || gap + 2 === ip.length) return;
+  let groups = 1;
+  for (let at = gap + 2; at < ip.length; at++) if (ip.charCodeAt(at) === COLON) groups++;
+  readGroups(ip, gap + 2, ip.length, 8 - groups, words);
+}
+
+/** Reads the groups of hexadecimal digits between two places, the first of which is the address's `index`-th. */
+function readGroups(ip: Ip6, from: number, to: number, index: number, words: Uint32Array): void {
+  let group = 0;
+  for (let at = from, i = index; at <= to && from < to; at++) {
+    const code = at < to ? ip.charCodeAt(at) : COLON;
+    if (code === COLON) {
+      words[i >> 1] = (words[i >> 1] ?? 0) + group * (i % 2 === 0 ? 0x10000 : 1);
+      group = 0;
+      i++;
+    } else group = group * 16 + (code <= NINE ? code - 48 : code - 87);
+  }
 }
 
 /** 0 … 2^128 - 1, in the order of the addresses. */
@@ -60,12 +82,17 @@ export function ip6FromNumber(number: bigint): Ip6 {
 
 /** Whether the first `length` bits of two addresses are the same. */
 export function sharePrefix6(a: Ip6, b: Ip6, length: number): boolean {
-  const [left, right] = [ip6ToBytes(a), ip6ToBytes(b)];
-  for (let bit = 0; bit < length; bit++) {
-    if ((((left[bit >> 3] ?? 0) ^ (right[bit >> 3] ?? 0)) & (0x80 >> (bit & 7))) !== 0) return false;
+  readWords(a, left);
+  readWords(b, right);
+  for (let i = 0; 32 * i < length; i++) {
+    const ignored = Math.max(0, 32 * (i + 1) - length);
+    if (((left[i] ?? 0) ^ (right[i] ?? 0)) >>> ignored !== 0) return false;
   }
   return true;
 }
+
+const left = new Uint32Array(4);
+const right = new Uint32Array(4);
 
 /** An IPv6 address with a prefix length; `ip` may carry host bits until `network()` drops them. */
 export class Cidr6 {
