@@ -42,31 +42,36 @@ export function ip6ToBytes(ip: Ip6): Uint8Array {
 const COLON = 58;
 const NINE = 57;
 
+const groups = new Uint16Array(8);
+
 /**
  * The address as four words of 32 bits, written to `words`. Character by character and without garbage, since there may
  * be tens of thousands to read at once.
  */
 export function readWords(ip: Ip6, words: Uint32Array): void {
-  words.fill(0);
-  const gap = ip.indexOf('::');
-  readGroups(ip, 0, gap < 0 ? ip.length : gap, 0, words);
-  if (gap < 0 || gap + 2 === ip.length) return;
-  let groups = 1;
-  for (let at = gap + 2; at < ip.length; at++) if (ip.charCodeAt(at) === COLON) groups++;
-  readGroups(ip, gap + 2, ip.length, 8 - groups, words);
-}
-
-/** Reads the groups of hexadecimal digits between two places, the first of which is the address's `index`-th. */
-function readGroups(ip: Ip6, from: number, to: number, index: number, words: Uint32Array): void {
   let group = 0;
-  for (let at = from, i = index; at <= to && from < to; at++) {
-    const code = at < to ? ip.charCodeAt(at) : COLON;
-    if (code === COLON) {
-      words[i >> 1] = (words[i >> 1] ?? 0) + group * (i % 2 === 0 ? 0x10000 : 1);
+  let hasDigits = false;
+  let count = 0;
+  /** How many groups there are before `::`. */
+  let gap = 8;
+  for (let at = 0; at < ip.length; at++) {
+    const code = ip.charCodeAt(at);
+    if (code !== COLON) {
+      group = group * 16 + (code <= NINE ? code - 48 : code - 87);
+      hasDigits = true;
+    } else if (hasDigits) {
+      groups[count++] = group;
       group = 0;
-      i++;
-    } else group = group * 16 + (code <= NINE ? code - 48 : code - 87);
+      hasDigits = false;
+    } else gap = count;
   }
+  if (hasDigits) groups[count++] = group;
+  const shift = 8 - count;
+  const groupAt = (i: number): number => {
+    if (i < gap) return groups[i] ?? 0;
+    return i < gap + shift ? 0 : (groups[i - shift] ?? 0);
+  };
+  for (let i = 0; i < 4; i++) words[i] = groupAt(2 * i) * 0x10000 + groupAt(2 * i + 1);
 }
 
 /** 0 … 2^128 - 1, in the order of the addresses. */

@@ -1,11 +1,12 @@
 import type { NetworkConfig } from '../config.js';
 import { LeaseError } from '../errors.js';
 import type { Cidr4 } from '../ip.js';
+import { ip6ToNumber } from '../ip6.js';
 import type { Cidr6 } from '../ip6.js';
 import { countSubnets, freeSubnets } from './free-subnets.js';
 import type { LeaseSubnet } from './lease.js';
-import { ipv4Space, ipv6Space } from './subnet-space.js';
-import type { Span, SubnetSpace } from './subnet-space.js';
+import { ipv4Space, ipv6Space, Spans } from './subnet-space.js';
+import type { SubnetSpace } from './subnet-space.js';
 
 /** How many free subnets the dice choose from: enough that hosts which start together seldom collide. */
 const MOST_CANDIDATES = 100;
@@ -56,9 +57,8 @@ export function isCompatible4(cidr: Cidr4, range: SubnetRange): boolean {
 /** Whether it may be the IPv6 part of a host's subnet. */
 export function isCompatible6(cidr: Cidr6, range: SubnetRange): boolean {
   if (!range.enableIPv6 || cidr.length !== range.ipv6SubnetLen || !cidr.equals(cidr.network())) return false;
-  const space = ipv6Space(range);
-  const { from } = space.spanOf(cidr);
-  return from >= 0 && from < space.size;
+  const ip = ip6ToNumber(cidr.ip);
+  return ip >= ip6ToNumber(range.ipv6SubnetMin) && ip <= ip6ToNumber(range.ipv6SubnetMax);
 }
 
 /**
@@ -69,17 +69,14 @@ export function countHosts(
   range: SubnetRange,
   taken: readonly LeaseSubnet[],
 ): { readonly all: number; readonly free: number } {
-  const counts: { readonly all: number; readonly free: number }[] = [];
-  if (range.enableIPv4) counts.push(count(ipv4Space(range), (subnet) => subnet.v4));
-  if (range.enableIPv6) counts.push(count(ipv6Space(range), (subnet) => subnet.v6));
+  const counts = [
+    ...(range.enableIPv4 ? [countSubnets(ipv4Space(range), spansOf4(range, taken))] : []),
+    ...(range.enableIPv6 ? [countSubnets(ipv6Space(range), spansOf6(range, taken))] : []),
+  ];
   return {
     all: Math.min(...counts.map(({ all }) => all)),
     free: Math.min(...counts.map(({ free }) => free)),
   };
-
-  function count<Prefix>(space: SubnetSpace<Prefix>, part: (subnet: LeaseSubnet) => Prefix | null) {
-    return countSubnets(space, spansOf(space, taken, part));
-  }
 }
 
 /**
@@ -103,63 +100,58 @@ export function chooseSubnet(
   kept: LeaseSubnet = { v4: null, v6: null },
 ): LeaseSubnet {
   const dice = random();
-  const choose = <Prefix>(
-    space: SubnetSpace<Prefix>,
-    part: (subnet: LeaseSubnet) => Prefix | null,
-  ): Prefix => {
-    const usedSpans = used.flatMap(({ subnet, since }) => {
-      const prefix = part(subnet);
-      return prefix === null ? [] : { ...space.spanOf(prefix), since };
-    });
-    return space.at(chooseIndex(space, spansOf(space, taken, part), usedSpans, dice));
-  };
-  return {
-    v4: kept.v4 ?? (range.enableIPv4 ? choose(ipv4Space(range), ({ v4 }) => v4) : null),
-    v6: kept.v6 ?? (range.enableIPv6 ? choose(ipv6Space(range), ({ v6 }) => v6) : null),
-  };
+  const usedOnes = used.map(({ subnet }) => subnet);
+  let { v4, v6 } = kept;
+  if (v4 === null && range.enableIPv4) {
+    const since = used.filter(({ subnet }) => subnet.v4 !== null).map((lease) => lease.since);
+    const former = { spans: spansOf4(range, usedOnes), since };
+    v4 = choose(ipv4Space(range), spansOf4(range, taken), former, dice);
+  }
+  if (v6 === null && range.enableIPv6) {
+    const since = used.filter(({ subnet }) => subnet.v6 !== null).map((lease) => lease.since);
+    const former = { spans: spansOf6(range, usedOnes), since };
+    v6 = choose(ipv6Space(range), spansOf6(range, taken), former, dice);
+  }
+  return { v4, v6 };
 }
 
-function spansOf<Prefix>(
-  space: SubnetSpace<Prefix>,
-  subnets: readonly LeaseSubnet[],
-  part: (subnet: LeaseSubnet) => Prefix | null,
-): Span[] {
-  const spans: Span[] = [];
-  for (const subnet of subnets) {
-    const prefix = part(subnet);
-    if (prefix !== null) spans.push(space.spanOf(prefix));
-  }
+function spansOf4(range: SubnetRange, subnets: readonly LeaseSubnet[]): Spans {
+  const space = ipv4Space(range);
+  const spans = new Spans(subnets.length);
+  for (const { v4 } of subnets) if (v4 !== null) space.addSpan(v4, spans);
   return spans;
 }
 
-interface UsedSpan extends Span {
-  readonly since: number;
+function spansOf6(range: SubnetRange, subnets: readonly LeaseSubnet[]): Spans {
+  const space = ipv6Space(range);
+  const spans = new Spans(subnets.length);
+  for (const { v6 } of subnets) if (v6 !== null) space.addSpan(v6, spans);
+  return spans;
 }
 
-function chooseIndex(
-  space: SubnetSpace<unknown>,
-  taken: readonly Span[],
-  used: readonly UsedSpan[],
-  dice: number,
-): number {
-  const unused = freeSubnets(space, used.length === 0 ? taken : [...taken, ...used], MOST_CANDIDATES);
-  const candidates = unused.length > 0 || used.length === 0 ? unused : longestUnused(space, taken, used);
+/** Leases that have run out, of one family. */
+interface Former {
+  readonly spans: Spans;
+  /** Of each of them. */
+  readonly since: readonly number[];
+}
+
+function choose<Prefix>(space: SubnetSpace<Prefix>, taken: Spans, former: Former, dice: number): Prefix {
+  const unused = freeSubnets(space, [taken, former.spans], MOST_CANDIDATES);
+  const candidates = unused.length > 0 ? unused : longestUnused(space, taken, former);
   const chosen = candidates[Math.floor(dice * candidates.length)];
   if (chosen === undefined) throw outOfSubnets(space, taken);
-  return chosen;
+  return space.at(chosen);
 }
 
 /** The free subnets whose last use is longest ago. A lease of another size counts for each subnet that it touches. */
-function longestUnused(
-  space: SubnetSpace<unknown>,
-  taken: readonly Span[],
-  used: readonly UsedSpan[],
-): number[] {
-  const free = freeSubnets(space, taken, MOST_RANKED);
+function longestUnused(space: SubnetSpace<unknown>, taken: Spans, { spans, since }: Former): number[] {
+  const free = freeSubnets(space, [taken], MOST_RANKED);
   const lastUse = new Float64Array(free.length).fill(-Infinity);
-  for (const { from, to, since } of used) {
-    for (let at = firstAtLeast(free, from); at < free.length && (free[at] ?? 0) < to; at++) {
-      lastUse[at] = Math.max(lastUse[at] ?? 0, since);
+  for (const [i, when] of since.entries()) {
+    const end = spans.to[i] ?? 0;
+    for (let at = firstAtLeast(free, spans.from[i] ?? 0); at < free.length && (free[at] ?? 0) < end; at++) {
+      lastUse[at] = Math.max(lastUse[at] ?? 0, when);
     }
   }
   const byAge = [...free.keys()].sort((a, b) => (lastUse[a] ?? 0) - (lastUse[b] ?? 0));
@@ -178,8 +170,8 @@ function firstAtLeast(sorted: readonly number[], bound: number): number {
   return low;
 }
 
-function outOfSubnets({ size, description, keys }: SubnetSpace<unknown>, taken: readonly Span[]): LeaseError {
-  const inside = taken.filter(({ from, to }) => to > 0 && from < size);
+function outOfSubnets({ size, description, keys }: SubnetSpace<unknown>, taken: Spans): LeaseError {
+  const inside = taken.from.filter((from, i) => i < taken.length && from < size && (taken.to[i] ?? 0) > 0);
   return new LeaseError(
     `out of subnets: ${inside.length} leases take all ${size} subnets ${description}; widen ${keys} in the ` +
       'network config, or delete the leases of hosts that are gone',

@@ -4,6 +4,8 @@ import { canonicalIp6, Cidr6 } from '../../src/ip6.js';
 import type { LeaseAttrs, LeaseSubnet } from '../../src/lease/lease.js';
 import { formatPublicIp } from '../../src/lease/identity.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
+import { Spans } from '../../src/lease/subnet-space.js';
+import type { SubnetSpace } from '../../src/lease/subnet-space.js';
 import { configureLog } from '../../src/log.js';
 import type { LeaseEvent } from '../../src/subnet/manager.js';
 import type { LeaseRegistry } from '../../src/subnet/registry.js';
@@ -47,6 +49,13 @@ export function subnetOf(cidr: string): { v4: Cidr4; v6: null } {
   const v4 = Cidr4.parse(cidr);
   if (v4 === undefined) throw new Error(`not a subnet: ${cidr}`);
   return { v4, v6: null };
+}
+
+/** The subnets of a space that prefixes overlap. */
+export function spansOf<Prefix>(space: SubnetSpace<Prefix>, prefixes: readonly Prefix[]): Spans {
+  const spans = new Spans(prefixes.length);
+  for (const prefix of prefixes) space.addSpan(prefix, spans);
+  return spans;
 }
 
 /** The log lines written from now on. */

@@ -8,7 +8,7 @@ import type { SubnetRange } from '../../src/lease/allocate.js';
 import { freeSubnets } from '../../src/lease/free-subnets.js';
 import { formatSubnet } from '../../src/lease/lease.js';
 import { ipv4Space } from '../../src/lease/subnet-space.js';
-import { subnetOf } from '../lib/store.js';
+import { subnetOf, spansOf } from '../lib/store.js';
 
 function range(min: string, max: string, subnetLen: number): SubnetRange {
   const v4 = { subnetMin: parseIp4(min) ?? 0, subnetMax: parseIp4(max) ?? 0, subnetLen };
@@ -19,8 +19,7 @@ function range(min: string, max: string, subnetLen: number): SubnetRange {
 /** The free subnets among those of `range`. */
 function freeOf(range: SubnetRange, taken: readonly Cidr4[], most = 100): Cidr4[] {
   const space = ipv4Space(range);
-  const spans = taken.map((cidr) => space.spanOf(cidr));
-  return freeSubnets(space, spans, most).map((index) => space.at(index));
+  return freeSubnets(space, [spansOf(space, taken)], most).map((index) => space.at(index));
 }
 
 function cidrs(...texts: string[]): Cidr4[] {

@@ -12,7 +12,7 @@ import type { LeaseSubnet } from '../../src/lease/lease.js';
 import { overlap } from '../../src/lease/lease.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
 import { ipv6Space } from '../../src/lease/subnet-space.js';
-import { bothOf } from '../lib/store.js';
+import { bothOf, spansOf } from '../lib/store.js';
 
 function ipv6(IPv6Network: string, more: object = {}): NetworkConfig {
   return parseNetworkConfig(JSON.stringify({ EnableIPv4: false, EnableIPv6: true, IPv6Network, ...more }));
@@ -29,8 +29,7 @@ function chosen(config: NetworkConfig, taken: string[] = [], random = () => 0): 
 /** The free subnets of the network. */
 function freeOf(config: NetworkConfig, taken: readonly Cidr6[], most = 100): string[] {
   const space = ipv6Space(config);
-  const spans = taken.map((cidr) => space.spanOf(cidr));
-  return freeSubnets(space, spans, most).map((index) => space.at(index).toString());
+  return freeSubnets(space, [spansOf(space, taken)], most).map((index) => space.at(index).toString());
 }
 
 const cidrs = (...texts: string[]) => texts.flatMap((text) => Cidr6.parse(text) ?? []);
