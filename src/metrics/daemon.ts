@@ -53,7 +53,11 @@ function leaseFamilies(state: DaemonState): Family[] {
   const renewAt = status?.renewAt ?? null;
   return [
     gauge('flanneld_peers', 'Leases of other hosts.', one(peers.length)),
-    gauge('flanneld_subnets', 'Subnets that the network config allows.', one(subnets?.all ?? null)),
+    gauge(
+      'flanneld_subnets',
+      'Subnets that the network config allows, of the family that has fewer.',
+      one(subnets?.all ?? null),
+    ),
     gauge('flanneld_subnets_free', 'Those of them that no lease overlaps.', one(subnets?.free ?? null)),
     gauge(
       'flanneld_lease_held',
