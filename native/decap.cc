@@ -85,7 +85,7 @@ Decap::Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, uint32_t t
       fib_(fib),
       counters_(counters),
       source_check_(source_check),
-      icmp_(tunnel_address, counters, Counter::decap_icmp_throttled),
+      icmp_(tunnel_address, {}, counters, Counter::decap_icmp_throttled),
       pool_(batch_size),
       batch_(pool_),
       watch_(Histogram::decap_latency_seconds, batch_size),

@@ -4,7 +4,7 @@
 #include "caps.h"
 #include "fib.h"
 #include "gro.h"
-#include "icmp.h"
+#include "icmp_responder.h"
 #include "ipv4.h"
 #include "packet.h"
 #include "snapshot.h"

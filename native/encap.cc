@@ -36,7 +36,7 @@ Encap::Encap(TunQueue tun, std::span<const UdpSocket> sockets, Snapshot<Fib>::Re
       icmp_fd_(icmp_fd),
       counters_(counters),
       syscalls_(syscalls),
-      icmp_(tunnel_address, counters, Counter::encap_icmp_throttled),
+      icmp_(tunnel_address, {}, counters, Counter::encap_icmp_throttled),
       pool_(batch_size),
       watch_(Histogram::encap_latency_seconds, batch_size),
       headers_(kHeaderSlots) {

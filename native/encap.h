@@ -3,7 +3,7 @@
 
 #include "fib.h"
 #include "gso.h"
-#include "icmp.h"
+#include "icmp_responder.h"
 #include "ipv4.h"
 #include "snapshot.h"
 #include "stats.h"
