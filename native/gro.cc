@@ -51,7 +51,7 @@ bool equal(const uint8_t* a, const uint8_t* b, size_t length) noexcept {
 }
 
 /// Bytes of the IP header of a packet that is merged.
-size_t plain_header(bool v6) noexcept {
+constexpr size_t plain_header(bool v6) noexcept {
   return v6 ? Ipv6Packet::kHeader : kIpv4Header;
 }
 
@@ -68,21 +68,26 @@ size_t mergeable_udp(std::span<const uint8_t> udp) noexcept {
   return whole && load_be16(&udp[kUdpChecksum]) != 0 ? kUdpHeader : 0;
 }
 
-bool checksums_hold(std::span<const uint8_t> packet, const NetworkHeader& ip) noexcept {
-  if (!ip.v6 && checksum_fold(checksum_add(packet.first(kIpv4Header), 0)) != 0xffff) return false;
-  const auto transport = packet.subspan(ip.length);
-  const uint64_t pseudo = pseudo_header_sum(packet.data(), ip.v6, ip.protocol, transport.size());
+/// The family is a constant here, so that IPv4 pays nothing for IPv6.
+template <bool v6>
+bool checksums_hold(std::span<const uint8_t> packet, uint8_t protocol) noexcept {
+  constexpr size_t kHeader = plain_header(v6);
+  if (!v6 && checksum_fold(checksum_add(packet.first(kHeader), 0)) != 0xffff) return false;
+  const auto transport = packet.subspan(kHeader);
+  const uint64_t pseudo = pseudo_header_sum(packet.data(), v6, protocol, transport.size());
   return checksum_fold(checksum_add(transport, pseudo)) == 0xffff;
 }
 
 /// Bytes of IP and transport header if the packet may be in a super-packet, else 0.
+template <bool v6>
 size_t mergeable_headers(std::span<const uint8_t> packet, const NetworkHeader& ip) noexcept {
-  if (ip.length != plain_header(ip.v6)) return 0;
-  if (!ip.v6 && (load_be16(&packet[6]) & ~kDontFragment) != 0) return 0;
-  const auto transport = packet.subspan(ip.length);
+  constexpr size_t kHeader = plain_header(v6);
+  if (ip.length != kHeader) return 0;
+  if (!v6 && (load_be16(&packet[6]) & ~kDontFragment) != 0) return 0;
+  const auto transport = packet.subspan(kHeader);
   const size_t length =
       ip.protocol == IPPROTO_TCP ? mergeable_tcp(transport) : mergeable_udp(transport);
-  return length != 0 && checksums_hold(packet, ip) ? ip.length + length : 0;
+  return length != 0 && checksums_hold<v6>(packet, ip.protocol) ? kHeader + length : 0;
 }
 
 /// Of the fields that every segment of a super-packet has in common, those that are not part of the
@@ -136,7 +141,9 @@ bool Merger::add(std::span<uint8_t> packet) noexcept {
 }
 
 Merger::Flow Merger::flow_of(const uint8_t* ip, const NetworkHeader& header) noexcept {
-  Flow flow{.addresses = 0, .ports = 0, .protocol = header.protocol, .v6 = header.v6};
+  const uint64_t ports = load_be32(ip + header.length);
+  Flow flow{.addresses = 0,
+            .rest = ports << 16 | (header.v6 ? Flow::kV6 : 0) | uint64_t{header.protocol}};
   if (header.v6) {
     for (size_t at = 8; at < Ipv6Packet::kHeader; at += 8) {
       uint64_t half = 0;
@@ -147,15 +154,19 @@ Merger::Flow Merger::flow_of(const uint8_t* ip, const NetworkHeader& header) noe
   } else {
     std::memcpy(&flow.addresses, ip + 12, sizeof flow.addresses);
   }
-  std::memcpy(&flow.ports, ip + header.length, sizeof flow.ports);
   return flow;
+}
+
+bool Merger::Flow::tcp() const noexcept {
+  return static_cast<uint8_t>(rest) == IPPROTO_TCP;
 }
 
 void Merger::add_to_flow(const Flow& flow, const NetworkHeader& header, uint16_t index) noexcept {
   uint16_t& slot = slot_of(flow);
   Run* run = open_run(flow, slot);
   Packet& packet = packets_[index];
-  packet.header_length = mergeable_headers(packet.bytes, header);
+  packet.header_length = header.v6 ? mergeable_headers<true>(packet.bytes, header)
+                                   : mergeable_headers<false>(packet.bytes, header);
   if (packet.header_length == 0) {
     if (run != nullptr) run->open = false;
     append_run(index);
@@ -193,7 +204,7 @@ Merger::Run& Merger::append_run(uint16_t packet) noexcept {
 /// Where the flow's latest group is noted, or where a new one goes. A few neighbours are tried;
 /// when other flows hold them all, one of those is forgotten, and with that closed.
 uint16_t& Merger::slot_of(const Flow& flow) noexcept {
-  uint64_t hash = flow.addresses ^ (uint64_t{flow.ports} << 16 | flow.protocol);
+  uint64_t hash = flow.addresses ^ flow.rest;
   hash *= kGolden;
   hash ^= hash >> 32;
   hash *= kGolden;
@@ -220,7 +231,7 @@ Merger::Fit Merger::fit(const Run& run, const Packet& packet) const noexcept {
 
   const uint8_t* head = first.bytes.data();
   const uint8_t* ip = packet.bytes.data();
-  if (run.flow.v6) {
+  if (run.flow.v6()) {
     if (!same_ipv6(head, ip)) return Fit::no;
   } else {
     if (!same_ipv4(head, ip)) return Fit::no;
@@ -230,8 +241,8 @@ Merger::Fit Merger::fit(const Run& run, const Packet& packet) const noexcept {
   }
 
   bool ends = payload < run.gso_size || run.count + size_t{1} == options_.max_segments;
-  if (run.flow.protocol == IPPROTO_TCP) {
-    const size_t ip_length = plain_header(run.flow.v6);
+  if (run.flow.tcp()) {
+    const size_t ip_length = plain_header(run.flow.v6());
     const uint8_t* head_tcp = head + ip_length;
     const uint8_t* tcp = ip + ip_length;
     const auto next =
@@ -245,7 +256,7 @@ Merger::Fit Merger::fit(const Run& run, const Packet& packet) const noexcept {
 
 void Merger::join(Run& run, uint16_t packet, Fit fit) noexcept {
   const Packet& added = packets_[packet];
-  if (run.count == 1 && !run.flow.v6) {
+  if (run.count == 1 && !run.flow.v6()) {
     run.fixed_id = equal(&packets_[run.first].bytes[4], &added.bytes[4], 2);
   }
   packets_[run.last].next = packet;
@@ -261,9 +272,8 @@ void Merger::start(const Flow& flow, uint16_t packet) noexcept {
   run.flow = flow;
   run.verified = true;
   run.gso_size = static_cast<uint16_t>(added.bytes.size() - added.header_length);
-  const uint8_t* transport = added.bytes.data() + plain_header(flow.v6);
-  const bool ends =
-      flow.protocol == IPPROTO_TCP && (transport[kTcpFlags] & (kTcpPsh | kTcpFin)) != 0;
+  const uint8_t* transport = added.bytes.data() + plain_header(flow.v6());
+  const bool ends = flow.tcp() && (transport[kTcpFlags] & (kTcpPsh | kTcpFin)) != 0;
   run.open = !ends && options_.max_segments > 1;
 }
 
@@ -296,13 +306,12 @@ std::span<const Merger::Group> Merger::finish() noexcept {
 /// checksum field what CHECKSUM_PARTIAL means: the pseudo-header's sum, not inverted.
 void Merger::complete(const Run& run, Group& group) noexcept {
   const Packet& first = packets_[run.first];
-  const bool v6 = run.flow.v6;
-  const uint8_t protocol = run.flow.protocol;
+  const bool v6 = run.flow.v6();
   const size_t ip_length = plain_header(v6);
   uint8_t* ip = first.bytes.data();
   uint8_t* transport = ip + ip_length;
   const size_t length = run.size - ip_length;
-  const bool tcp = protocol == IPPROTO_TCP;
+  const bool tcp = run.flow.tcp();
 
   if (v6) {
     store_be16(ip + 4, static_cast<uint16_t>(length));
@@ -317,6 +326,7 @@ void Merger::complete(const Run& run, Group& group) noexcept {
     store_be16(transport + 4, static_cast<uint16_t>(length));
   }
   const uint16_t place = tcp ? kTcpChecksum : kUdpChecksum;
+  const uint8_t protocol = tcp ? IPPROTO_TCP : IPPROTO_UDP;
   store_be16(transport + place, checksum_fold(pseudo_header_sum(ip, v6, protocol, length)));
 
   group.header.flags = VirtioHeader::kNeedsChecksum;

@@ -68,10 +68,12 @@ class Merger {
 
   struct Flow {
     uint64_t addresses;  // of IPv6 a hash: fit() compares them
-    uint32_t ports;
-    uint8_t protocol;
-    bool v6;
+    uint64_t rest;       // ports, family, protocol
+    [[nodiscard]] bool v6() const noexcept { return (rest & kV6) != 0; }
+    [[nodiscard]] bool tcp() const noexcept;
     bool operator==(const Flow&) const = default;
+
+    static constexpr uint64_t kV6 = 0x100;
   };
 
   struct Packet {

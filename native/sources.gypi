@@ -13,6 +13,7 @@
       "icmp.cc",
       "icmp_responder.cc",
       "icmpv6.cc",
+      "ipv6.cc",
       "netlink.cc",
       "notify.cc",
       "path_mtu.cc",
