@@ -41,14 +41,14 @@ class InstantKernel final : public Syscalls {
     return static_cast<ssize_t>(size);
   }
   ssize_t writev(int /*fd*/, const iovec* /*pieces*/, int /*count*/) noexcept override { return 1; }
-  ssize_t recvfrom(int /*fd*/, void* buffer, size_t /*size*/, sockaddr_in& from) noexcept override {
+  ssize_t recvfrom(int /*fd*/, void* buffer, size_t /*size*/, SocketAddress& from) noexcept override {
     if (waiting == 0) return -EAGAIN;
     from.sin_addr.s_addr = htonl(0xc0a80000 + static_cast<uint32_t>(number_ % kPeers));
     make(static_cast<uint8_t*>(buffer), 12);
     return kPacketBytes;
   }
   ssize_t sendto(int /*fd*/, const void* /*buffer*/, size_t size,
-                 const sockaddr_in& /*to*/) noexcept override {
+                 const SocketAddress& /*to*/) noexcept override {
     return static_cast<ssize_t>(size);
   }
   ssize_t recvmsg(int fd, msghdr& message) noexcept override {
@@ -81,7 +81,7 @@ class InstantKernel final : public Syscalls {
 std::vector<Route> routes() {
   std::vector<Route> routes;
   for (uint32_t i = 0; i < kPeers; i++) {
-    routes.push_back({0x0a000000 + (i << 8), 24, {htonl(0xc0a80000 + i), htons(8285)}});
+    routes.push_back({{0x0a000000 + (i << 8), 24}, {Address::of_ipv4(0xc0a80000 + i), htons(8285)}});
   }
   return routes;
 }

@@ -213,7 +213,7 @@ struct Malformed {
 const Malformed kMalformed[] = {
     {"no type", GsoFault::unsupported_type, 6,
      [](auto& header, auto&) { header.gso_type = VirtioHeader::kGsoNone; }},
-    {"TCP over IPv6", GsoFault::unsupported_type, 6,
+    {"TCP over IPv6", GsoFault::wrong_protocol, 6,
      [](auto& header, auto&) { header.gso_type = VirtioHeader::kGsoTcp6; }},
     {"UDP with ECN", GsoFault::unsupported_type, 17,
      [](auto& header, auto&) { header.gso_type |= VirtioHeader::kGsoEcn; }},
