@@ -44,6 +44,7 @@
       "test/icmp_responder_test.cc",
       "test/icmp_test.cc",
       "test/icmpv6_test.cc",
+      "test/ipv6_forwarding_test.cc",
       "test/ipv6_test.cc",
       "test/netlink_test.cc",
       "test/offload_test.cc",
