@@ -61,23 +61,8 @@ class Ipv6Packet {
   /// options, as Linux does (ipv6_ext_hdr()). Each is at least 8 bytes, so this ends.
   [[nodiscard]] UpperLayer upper_layer() const noexcept { return upper_layer(bytes_); }
   static UpperLayer upper_layer(std::span<const uint8_t> packet) noexcept {
-    UpperLayer at{packet[6], kHeader, false, false, true};
-    while (is_extension(at.protocol)) {
-      const auto rest = packet.subspan(at.offset);
-      const size_t length = rest.size() < kExtension ? kExtension : extension(at.protocol, rest);
-      if (length > rest.size()) {
-        at.whole = false;
-        break;
-      }
-      if (at.protocol == kFragment) {
-        at.fragment |= (load_be16(&rest[2]) & 0xfff9) != 0;  // offset, or more to come
-        at.later |= (load_be16(&rest[2]) & 0xfff8) != 0;
-      }
-      at.protocol = rest[0];
-      at.offset += length;
-      if (at.later) break;
-    }
-    return at;
+    if (!is_extension(packet[6])) return {packet[6], kHeader, false, false, true};
+    return behind_extensions(packet);
   }
 
   /// A hash of what has to stay in order: addresses and flow label, and of what is no fragment
@@ -97,24 +82,19 @@ class Ipv6Packet {
   }
 
  private:
+  static bool is_extension(uint8_t kind) noexcept {
+    return kind == kHopByHop || kind == kRouting || kind == kFragment || kind == kAuthentication ||
+           kind == kDestinationOptions;
+  }
+  static UpperLayer behind_extensions(std::span<const uint8_t> packet) noexcept;
+  static size_t extension_length(uint8_t kind, std::span<const uint8_t> bytes) noexcept;
+
   static constexpr uint8_t kHopByHop = 0;
   static constexpr uint8_t kRouting = 43;
   static constexpr uint8_t kFragment = 44;
   static constexpr uint8_t kAuthentication = 51;
   static constexpr uint8_t kDestinationOptions = 60;
-  static constexpr size_t kExtension = 8;  // bytes of the shortest
-
-  static bool is_extension(uint8_t kind) noexcept {
-    return kind == kHopByHop || kind == kRouting || kind == kFragment || kind == kAuthentication ||
-           kind == kDestinationOptions;
-  }
-
-  /// Bytes of an extension header, as it says itself; `bytes` must hold at least kExtension.
-  static size_t extension(uint8_t kind, std::span<const uint8_t> bytes) noexcept {
-    if (kind == kFragment) return kExtension;
-    if (kind == kAuthentication) return size_t{4} * (bytes[1] + 2U);  // RFC 4302 section 2.2
-    return size_t{8} * (bytes[1] + 1U);
-  }
+  static constexpr size_t kShortestExtension = 8;
 
   std::span<uint8_t> bytes_;
 };

@@ -7,33 +7,39 @@
 #include <utility>
 #include <vector>
 
-#include "packets.h"
+#include "transport.h"
 
 namespace flannel::test {
 
 /// Packets by flow, each flow in order. IP ids of packets that may not be fragmented mean nothing
 /// (RFC 6864), and the kernel's own segmentation counts them up; so they are not compared.
-using Flows = std::map<std::pair<uint64_t, uint64_t>, std::vector<Bytes>>;
+using Flows = std::map<Bytes, std::vector<Bytes>>;
 
 inline void file(Flows& flows, Bytes packet) {
-  if (packet.size() < 24) {
-    flows[{0, 0}].push_back(std::move(packet));
+  const bool v6 = !packet.empty() && packet[0] >> 4 == 6;
+  if (packet.size() < (v6 ? 44U : 24U)) {
+    flows[{}].push_back(std::move(packet));
     return;
   }
-  const uint64_t addresses = uint64_t{load_be32(&packet[12])} << 32 | load_be32(&packet[16]);
-  const bool is_part = (load_be16(&packet[6]) & 0x3fff) != 0;
-  const uint64_t ports = is_part ? uint64_t{1} << 32 : load_be32(&packet[20]);
-  const uint8_t protocol = packet[9];
-  if ((packet[6] & 0x40) != 0) store_be16(&packet[4], 0);
-  store_be16(&packet[10], 0);
-  flows[{addresses, ports << 8 | protocol}].push_back(std::move(packet));
+  const Place place = place_of(packet);
+  Bytes key(packet.begin() + (v6 ? 8 : 12), packet.begin() + (v6 ? 40 : 20));
+  key.push_back(place.protocol);
+  const bool is_part = v6 ? packet[6] == 44 : (load_be16(&packet[6]) & 0x3fff) != 0;
+  for (size_t at = place.length; !is_part && at < std::min(place.length + 4, packet.size()); at++) {
+    key.push_back(packet[at]);
+  }
+  if (!v6) {
+    if ((packet[6] & 0x40) != 0) store_be16(&packet[4], 0);
+    store_be16(&packet[10], 0);
+  }
+  flows[key].push_back(std::move(packet));
 }
 
 /// Where two sets of flows differ first, for a message.
 inline std::string difference(const Flows& expected, const Flows& found) {
   const auto show = [](const Bytes* packet) {
     std::string text = packet == nullptr ? "nothing" : std::to_string(packet->size()) + " bytes:";
-    for (size_t i = 0; packet != nullptr && i < std::min<size_t>(packet->size(), 60); i++) {
+    for (size_t i = 0; packet != nullptr && i < std::min<size_t>(packet->size(), 80); i++) {
       constexpr const char* kDigits = "0123456789abcdef";
       if (i % 4 == 0) text += ' ';
       text += {kDigits[(*packet)[i] >> 4], kDigits[(*packet)[i] & 15]};

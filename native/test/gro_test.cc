@@ -58,15 +58,63 @@ TEST(Merge, UdpBecomesWhatTheKernelExpects) {
   EXPECT_EQ(split(groups[0]), packets);
 }
 
+TEST(Merge, TcpOverIpv6BecomesWhatTheKernelExpects) {
+  std::vector<Bytes> packets = row({.v6 = true}, 2);
+  Spec last = after(after({.v6 = true}));
+  last.flags = kAck | kPsh;
+  last.payload = 30;
+  packets.push_back(make(last));
+  const auto groups = merge(packets);
+  ASSERT_EQ(sizes(groups), (Sizes{3}));
+  const auto& [header, packet, segments, fixed_id] = groups[0];
+  EXPECT_EQ(header.flags, VirtioHeader::kNeedsChecksum);
+  EXPECT_EQ(header.gso_type, VirtioHeader::kGsoTcp6);
+  EXPECT_EQ(header.hdr_len, 72);
+  EXPECT_EQ(header.gso_size, 100);
+  EXPECT_EQ(header.csum_start, 40);
+  EXPECT_EQ(header.csum_offset, 16);
+  EXPECT_FALSE(fixed_id);
+
+  ASSERT_EQ(packet.size(), 72U + 230);
+  EXPECT_EQ(Ipv6Packet::check(packet), Ipv6Fault::none);
+  EXPECT_EQ(packet[53], kAck | kPsh);
+  EXPECT_EQ(load_be32(&packet[44]), 0xffffff00U);
+  Bytes completed = packet;
+  EXPECT_EQ(complete_checksum(header, completed), GsoFault::none);
+  EXPECT_EQ(transport_checksum(completed), 0);
+  EXPECT_EQ(split(groups[0]), packets);
+}
+
+TEST(Merge, UdpOverIpv6BecomesWhatTheKernelExpects) {
+  const auto packets = row({.v6 = true, .protocol = 17}, 3);
+  const auto groups = merge(packets);
+  ASSERT_EQ(sizes(groups), (Sizes{3}));
+  const auto& [header, packet, segments, fixed_id] = groups[0];
+  EXPECT_EQ(header.flags, VirtioHeader::kNeedsChecksum);
+  EXPECT_EQ(header.gso_type, VirtioHeader::kGsoUdpL4);
+  EXPECT_EQ(header.hdr_len, 48);
+  EXPECT_EQ(header.gso_size, 100);
+  EXPECT_EQ(header.csum_start, 40);
+  EXPECT_EQ(header.csum_offset, 6);
+  EXPECT_EQ(Ipv6Packet::check(packet), Ipv6Fault::none);
+  EXPECT_EQ(load_be16(&packet[44]), 308);
+  Bytes completed = packet;
+  EXPECT_EQ(complete_checksum(header, completed), GsoFault::none);
+  EXPECT_EQ(transport_checksum(completed), 0);
+  EXPECT_EQ(split(groups[0]), packets);
+}
+
 TEST(Merge, ASinglePacketIsUntouched) {
-  for (uint8_t protocol : {uint8_t{6}, uint8_t{17}}) {
-    const Bytes packet = make({.protocol = protocol});
-    const auto groups = merge({packet});
-    ASSERT_EQ(sizes(groups), (Sizes{1}));
-    EXPECT_EQ(groups[0].packet, packet);
-    EXPECT_EQ(groups[0].header.flags, VirtioHeader::kDataValid);
-    EXPECT_EQ(groups[0].header.gso_type, VirtioHeader::kGsoNone);
-    EXPECT_EQ(groups[0].header.gso_size, 0);
+  for (bool v6 : {false, true}) {
+    for (uint8_t protocol : {uint8_t{6}, uint8_t{17}}) {
+      const Bytes packet = make({.v6 = v6, .protocol = protocol});
+      const auto groups = merge({packet});
+      ASSERT_EQ(sizes(groups), (Sizes{1}));
+      EXPECT_EQ(groups[0].packet, packet);
+      EXPECT_EQ(groups[0].header.flags, VirtioHeader::kDataValid);
+      EXPECT_EQ(groups[0].header.gso_type, VirtioHeader::kGsoNone);
+      EXPECT_EQ(groups[0].header.gso_size, 0);
+    }
   }
 }
 
@@ -88,11 +136,12 @@ struct Case {
   const char* name;
   uint8_t protocol;
   std::function<void(Spec&)> change;
+  bool v6 = false;
 };
 
 /// Four packets in a row, the third one changed.
 std::vector<Bytes> with_third(const Case& test) {
-  Spec spec{.protocol = test.protocol};
+  Spec spec{.v6 = test.v6, .protocol = test.protocol};
   std::vector<Bytes> packets;
   for (int i = 0; i < 4; i++, spec = after(spec)) {
     Spec changed = spec;
@@ -117,6 +166,14 @@ TEST(Merge, NeverThesePackets) {
       {"no ACK", 6, [](Spec& s) { s.flags = 0; }},
       {"no payload", 6, [](Spec& s) { s.payload = 0; }},
       {"no payload", 17, [](Spec& s) { s.payload = 0; }},
+      {"IPv6 extension header", 6, [](Spec& s) { s.ip_options = 8; }, true},
+      {"IPv6 extension header", 17, [](Spec& s) { s.ip_options = 16; }, true},
+      {"first IPv6 fragment", 17, [](Spec& s) { s.fragment = 0x2000; }, true},
+      {"last IPv6 fragment", 6, [](Spec& s) { s.fragment = 0x0010; }, true},
+      {"IPv6, SYN", 6, [](Spec& s) { s.flags |= kSyn; }, true},
+      {"IPv6, CWR", 6, [](Spec& s) { s.flags |= kCwr; }, true},
+      {"IPv6, no payload", 6, [](Spec& s) { s.payload = 0; }, true},
+      {"IPv6, no payload", 17, [](Spec& s) { s.payload = 0; }, true},
   };
   for (const auto& test : cases) {
     SCOPED_TRACE(test.name);
@@ -135,6 +192,7 @@ TEST(Merge, NeverWithAWrongOrMissingChecksumOrLength) {
     const char* name;
     uint8_t protocol;
     std::function<void(Bytes&)> spoil;
+    bool v6 = false;
   } cases[] = {
       {"payload", 6, [](Bytes& p) { p.back() ^= 1; }},
       {"payload", 17, [](Bytes& p) { p.back() ^= 1; }},
@@ -169,10 +227,26 @@ TEST(Merge, NeverWithAWrongOrMissingChecksumOrLength) {
          p[32] |= 1;
          fill_checksums(p);
        }},
+      {"IPv6 payload", 6, [](Bytes& p) { p.back() ^= 1; }, true},
+      {"IPv6 payload", 17, [](Bytes& p) { p.back() ^= 1; }, true},
+      {"no UDP checksum, which IPv6 forbids", 17, [](Bytes& p) { store_be16(&p[46], 0); }, true},
+      {"no UDP checksum over IPv6, though 0 would be right", 17,
+       [](Bytes& p) {
+         store_be16(&p[46], 0);
+         store_be16(&p[146], 0);
+         store_be16(&p[146], transport_checksum(p));
+       },
+       true},
+      {"UDP length below the IPv6 packet's", 17,
+       [](Bytes& p) {
+         p[45]--;
+         fill_checksums(p);
+       },
+       true},
   };
   for (const auto& test : cases) {
     SCOPED_TRACE(test.name);
-    auto packets = row({.protocol = test.protocol}, 4);
+    auto packets = row({.v6 = test.v6, .protocol = test.protocol}, 4);
     test.spoil(packets[2]);
     const auto groups = merge(packets);
     ASSERT_EQ(sizes(groups), (Sizes{2, 1, 1}));
@@ -199,6 +273,14 @@ TEST(Merge, StartsAnewWhereSomethingDiffers) {
       {"window", 6, [](Spec& s) { s.window++; }},
       {"urgent pointer", 6, [](Spec& s) { s.urgent++; }},
       {"options", 6, [](Spec& s) { s.timestamp++; }},
+      {"hop limit", 6, [](Spec& s) { s.ttl--; }, true},
+      {"hop limit", 17, [](Spec& s) { s.ttl--; }, true},
+      {"traffic class", 6, [](Spec& s) { s.tos = 0x80; }, true},
+      {"congestion experienced", 17, [](Spec& s) { s.tos = 3; }, true},
+      {"flow label", 6, [](Spec& s) { s.flow_label++; }, true},
+      {"flow label", 17, [](Spec& s) { s.flow_label ^= 0x80000; }, true},
+      {"gap", 6, [](Spec& s) { s.sequence += 100; }, true},
+      {"acknowledgement", 6, [](Spec& s) { s.acknowledgement++; }, true},
   };
   for (const auto& test : cases) {
     SCOPED_TRACE(test.name);
@@ -223,11 +305,14 @@ TEST(Merge, EndsWithAShorterPacketOrPshOrFin) {
       {"shorter", 17, [](Spec& s) { s.payload = 1; }},
       {"PSH", 6, [](Spec& s) { s.flags |= kPsh; }},
       {"FIN", 6, [](Spec& s) { s.flags |= kFin; }},
+      {"shorter", 6, [](Spec& s) { s.payload = 99; }, true},
+      {"shorter", 17, [](Spec& s) { s.payload = 1; }, true},
+      {"PSH", 6, [](Spec& s) { s.flags |= kPsh; }, true},
   };
   for (const auto& test : cases) {
     SCOPED_TRACE(test.name);
     std::vector<Bytes> packets;
-    Spec spec{.protocol = test.protocol};
+    Spec spec{.v6 = test.v6, .protocol = test.protocol};
     for (int i = 0; i < 5; i++, spec = after(spec)) {
       if (i == 2) test.change(spec);
       packets.push_back(make(spec));
@@ -291,10 +376,15 @@ TEST(Merge, IdsCountUpOrStayButNotBoth) {
 }
 
 TEST(Merge, FlowsInterleavedAndInOrderOfTheirFirstPackets) {
-  std::vector<Spec> flows(4);
+  std::vector<Spec> flows(7);
   flows[1].source_port++;
   flows[2].source++;
   flows[3].protocol = 17;
+  flows[4].v6 = true;
+  flows[5].v6 = true;
+  flows[5].source++;
+  flows[6].v6 = true;
+  flows[6].protocol = 17;
   std::vector<Bytes> packets;
   for (int i = 0; i < 3; i++) {
     for (auto& flow : flows) {
@@ -303,9 +393,9 @@ TEST(Merge, FlowsInterleavedAndInOrderOfTheirFirstPackets) {
     }
   }
   const auto groups = merge(packets);
-  ASSERT_EQ(sizes(groups), (Sizes{3, 3, 3, 3}));
+  ASSERT_EQ(sizes(groups), (Sizes{3, 3, 3, 3, 3, 3, 3}));
   for (size_t i = 0; i < flows.size(); i++) {
-    EXPECT_EQ(split(groups[i]), (std::vector<Bytes>{packets[i], packets[i + 4], packets[i + 8]}));
+    EXPECT_EQ(split(groups[i]), (std::vector<Bytes>{packets[i], packets[i + 7], packets[i + 14]}));
   }
 }
 
@@ -318,6 +408,38 @@ TEST(Merge, AFragmentEndsAllGroupsOtherProtocolsNone) {
   EXPECT_EQ(merged_sizes({tcp[0], udp[0], fragment, tcp[1], udp[1]}), (Sizes{1, 1, 1, 1, 1}));
   EXPECT_EQ(merged_sizes({tcp[0], udp[0], stump, tcp[1], udp[1]}), (Sizes{1, 1, 1, 1, 1}));
   EXPECT_EQ(merged_sizes({tcp[0], udp[0], icmp, tcp[1], udp[1]}), (Sizes{2, 2, 1}));
+}
+
+TEST(Merge, WhatHidesItsFlowEndsAllGroupsOverIpv6Too) {
+  const auto tcp = row({.v6 = true}, 2);
+  const auto udp = row({}, 2);
+  const auto behind = [&](const Bytes& packet) {
+    return merged_sizes({tcp[0], udp[0], packet, tcp[1], udp[1]});
+  };
+  const Bytes options = extension_header(17);
+  EXPECT_EQ(behind(make({.v6 = true, .source_port = 9, .fragment = 0x2000})),
+            (Sizes{1, 1, 1, 1, 1}));
+  EXPECT_EQ(behind(make_packet6({.extension = 44, .extensions = fragment_header(60, 8)})),
+            (Sizes{1, 1, 1, 1, 1}))
+      << "a later fragment of who knows what";
+  EXPECT_EQ(behind(make_packet6({.protocol = 60, .payload = 7})), (Sizes{1, 1, 1, 1, 1}))
+      << "an extension header that leaves the packet";
+  EXPECT_EQ(behind(make_packet6({.payload = 3})), (Sizes{1, 1, 1, 1, 1}));
+  EXPECT_EQ(behind(make_packet6({.protocol = 58})), (Sizes{2, 2, 1}));
+  EXPECT_EQ(behind(make_packet6({.extension = 60, .extensions = options})), (Sizes{2, 2, 1}))
+      << "of another flow";
+}
+
+/// Flows of IPv6 are told apart by a hash; the packets of two that share one stay apart.
+TEST(Merge, OneAddressBitMakesAnotherFlow) {
+  for (size_t at = 8; at < 40; at++) {
+    for (int bit = 0; bit < 8; bit++) {
+      auto packets = row({.v6 = true}, 2);
+      packets[1][at] ^= static_cast<uint8_t>(1U << bit);
+      fill_checksums(packets[1]);
+      ASSERT_EQ(merged_sizes(packets), (Sizes{1, 1})) << at;
+    }
+  }
 }
 
 TEST(Merge, UpToTheLimits) {
@@ -359,6 +481,25 @@ TEST(Merge, ASuperPacketOf65535Bytes) {
   }
 }
 
+TEST(Merge, ASuperPacketOfIpv6IsNoLargerThanOneOfIpv4) {
+  Spec spec{.v6 = true, .protocol = 17, .payload = 21830};
+  auto packets = row(spec, 2);
+  spec = after(after(spec));
+  for (size_t last : {21827U, 21828U}) {
+    spec.payload = last;
+    auto all = packets;
+    all.push_back(make(spec));
+    const auto groups = merge(all);
+    if (last == 21827) {
+      ASSERT_EQ(sizes(groups), (Sizes{3}));
+      EXPECT_EQ(groups[0].packet.size(), 65535U);
+      EXPECT_EQ(split(groups[0]), all);
+    } else {
+      EXPECT_EQ(sizes(groups), (Sizes{2, 1}));
+    }
+  }
+}
+
 TEST(Merge, AFullBatchTakesNoMoreAndAClearedOneBeginsAnew) {
   auto packets = row({}, 6);
   Merger merger(2);
@@ -380,15 +521,20 @@ TEST(Merge, SurvivesAnyPacket) {
   for (int round = 0; round < 2000; round++) {
     std::vector<Bytes> packets;
     for (int i = 0; i < 50; i++) {
-      Bytes packet = make_packet({.protocol = static_cast<uint8_t>(random() % 2 == 0 ? 6 : 17),
-                                  .fragment = static_cast<uint16_t>(random() % 4 << 13),
-                                  .options = random() % 11 * 4,
-                                  .payload = random() % 64});
+      const auto protocol = static_cast<uint8_t>(random() % 2 == 0 ? 6 : 17);
+      Bytes packet = random() % 2 == 0
+                         ? make_packet({.protocol = protocol,
+                                        .fragment = static_cast<uint16_t>(random() % 4 << 13),
+                                        .options = random() % 11 * 4,
+                                        .payload = random() % 64})
+                         : make_packet6({.protocol = protocol, .payload = random() % 64});
+      if (is_v6(packet) && random() % 8 == 0) packet[6] = static_cast<uint8_t>(random() % 64);
       for (size_t at = ip_length(packet); at < packet.size(); at++) {
         if (random() % 4 == 0) packet[at] = static_cast<uint8_t>(random());
       }
-      const size_t transport = packet.size() - ip_length(packet);
-      if (random() % 2 == 0 && transport >= 20) fill_checksums(packet);
+      const size_t header = ip_length(packet);
+      if (random() % 2 == 0 && packet.size() >= header + 20) fill_checksums(packet);
+      packet.shrink_to_fit();
       packets.push_back(std::move(packet));
     }
     size_t segments = 0;

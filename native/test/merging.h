@@ -14,6 +14,7 @@ namespace flannel::test {
 
 /// A packet of a TCP or UDP stream; after() gives the next one.
 struct Spec {
+  bool v6 = false;
   uint8_t protocol = 6;
   uint32_t source = ip(10, 244, 1, 2);
   uint16_t source_port = 1234;
@@ -27,23 +28,48 @@ struct Spec {
   uint16_t window = 500;
   uint16_t urgent = 0;
   uint32_t timestamp = 9;  // in 12 bytes of TCP options
-  size_t ip_options = 0;
+  size_t ip_options = 0;   // bytes of IPv4 options, or of an IPv6 destination options header
+  uint32_t flow_label = 0x12345;
   size_t payload = 100;
   uint8_t fill = 0;
 };
 
+/// The IP header, and after it a transport header and payload that count up. `fragment` of IPv6 is
+/// read as IPv4 has it: without DF, if anything is left, it goes into a fragment header.
+inline Bytes make_ip(const Spec& spec, size_t payload) {
+  if (!spec.v6) {
+    Bytes packet = make_packet({.source = spec.source,
+                                .ttl = spec.ttl,
+                                .protocol = spec.protocol,
+                                .fragment = spec.fragment,
+                                .options = spec.ip_options,
+                                .payload = payload,
+                                .first_payload_byte = spec.fill});
+    packet[1] = spec.tos;
+    store_be16(&packet[4], spec.id);
+    return packet;
+  }
+  PacketSpec6 six{.hop_limit = spec.ttl,
+                  .protocol = spec.protocol,
+                  .traffic_class = spec.tos,
+                  .flow_label = spec.flow_label,
+                  .payload = payload,
+                  .first_payload_byte = spec.fill};
+  store_be32(&six.source[12], spec.source);
+  if ((spec.fragment & 0x3fff) != 0) {
+    const auto place = static_cast<uint16_t>(spec.fragment << 3 | (spec.fragment >> 13 & 1));
+    six.extension = 44;
+    six.extensions = fragment_header(spec.protocol, place);
+  } else if (spec.ip_options != 0) {
+    six.extension = 60;
+    six.extensions = extension_header(spec.protocol, spec.ip_options);
+  }
+  return make_packet6(six);
+}
+
 inline Bytes make(const Spec& spec) {
-  const size_t transport = spec.protocol == 6 ? 32 : 8;
-  Bytes packet = make_packet({.source = spec.source,
-                              .ttl = spec.ttl,
-                              .protocol = spec.protocol,
-                              .fragment = spec.fragment,
-                              .options = spec.ip_options,
-                              .payload = transport + spec.payload,
-                              .first_payload_byte = spec.fill});
-  packet[1] = spec.tos;
-  store_be16(&packet[4], spec.id);
-  uint8_t* head = &packet[20 + spec.ip_options];
+  Bytes packet = make_ip(spec, (spec.protocol == 6 ? 32 : 8) + spec.payload);
+  uint8_t* head = &packet[ip_length(packet)];
   store_be16(head, spec.source_port);
   store_be16(head + 2, 80);
   if (spec.protocol == 6) {
