@@ -13,6 +13,7 @@
 #include "dataplane.h"
 #include "netlink.h"
 #include "notify.h"
+#include "privileges.h"
 #include "succession.h"
 
 namespace flannel {
@@ -572,6 +573,15 @@ Napi::Value notify(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), sent);
 }
 
+Napi::Value reduce_privileges_to(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  bool lossless = false;
+  const CapabilitySet keep =
+      info[0].IsBigInt() ? info[0].As<Napi::BigInt>().Uint64Value(&lossless) : 0;
+  if (!lossless) throw Napi::TypeError::New(env, "capabilities must be a bigint of 64 bits");
+  return Napi::BigInt::New(env, guarded(env, [&] { return reduce_privileges(keep); }));
+}
+
 Napi::Value find_owner_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::string path = info[0].ToString().Utf8Value();
@@ -591,6 +601,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("findOwner", Napi::Function::New(env, find_owner_of, "findOwner"));
   exports.Set("NetlinkEvents", NetlinkEventsObject::define(env));
   exports.Set("notify", Napi::Function::New(env, notify, "notify"));
+  exports.Set("reducePrivileges",
+              Napi::Function::New(env, reduce_privileges_to, "reducePrivileges"));
   exports.Set("counters", counter_table(env));
   exports.Set("histograms", histogram_table(env));
   return exports;

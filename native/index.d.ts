@@ -217,6 +217,12 @@ export declare function findOwner(controlSocket: string): {
 /** Sends `state` to the service manager (sd_notify(3)); false when NOTIFY_SOCKET names none. */
 export declare function notify(state: string): boolean;
 
+/**
+ * Takes every capability that is not in `keep` from all threads of this process and from the programs it will run, for
+ * good, and sets no_new_privs. Bit n stands for capability n of linux/capability.h; returns those that are left.
+ */
+export declare function reducePrivileges(keep: bigint): bigint;
+
 /** What counters.def declares, in the order of `Stats.counters`. */
 export declare const counters: readonly CounterInfo[];
 

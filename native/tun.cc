@@ -4,6 +4,9 @@
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -21,10 +24,29 @@ constexpr unsigned kUso6 = 0x40;
 constexpr unsigned kTso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 constexpr unsigned kUso = TUN_F_CSUM | kUso4 | kUso6;  // the kernel takes these two together only
 
+constexpr const char* kDeviceFolder = "/dev/net";
+constexpr unsigned kMajor = 10;  // Documentation/admin-guide/devices.txt
+constexpr unsigned kMinor = 200;
+
+/// Makes the node that the driver is reached by, for this user alone, which takes CAP_MKNOD: a
+/// container gets a /dev of its own, often without it. Whether it was made.
+bool make_device_node() noexcept {
+  ::mkdir(kDeviceFolder, 0755);
+  return ::mknod(kDevice, S_IFCHR | 0600, ::makedev(kMajor, kMinor)) == 0;
+}
+
 UniqueFd open_queue() {
-  UniqueFd fd(::open(kDevice, O_RDWR | O_NONBLOCK | O_CLOEXEC));
-  if (!fd.valid()) throw SystemError(errno, "open /dev/net/tun");
-  return fd;
+  const auto open = [] { return UniqueFd(::open(kDevice, O_RDWR | O_NONBLOCK | O_CLOEXEC)); };
+  UniqueFd fd = open();
+  if (fd.valid()) return fd;
+  int error = errno;
+  if (error == ENOENT && make_device_node()) {
+    fd = open();
+    if (fd.valid()) return fd;
+    error = errno;
+    ::unlink(kDevice);  // what does not work is no node to leave behind
+  }
+  throw SystemError(error, "open /dev/net/tun");
 }
 
 /// TUNSETOFFLOAD with what is wanted, then with less; returns what the device took. Nothing wanted

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <csignal>
 
+#include "sandbox.h"
+
 namespace flannel {
 namespace {
 
@@ -74,6 +76,7 @@ bool Worker::parked(Deadline deadline) noexcept {
 }
 
 void Worker::run() noexcept {
+  confine_dataplane_thread();
   arm();
   for (;;) {
     const Order order = order_.load();

@@ -18,6 +18,7 @@ import { LeaseTracker } from './lease/tracker.js';
 import { log } from './log.js';
 import { NetworkMonitor } from './netlink/monitor.js';
 import { overlayNetworks } from './overlay.js';
+import { dropPrivileges } from './privileges.js';
 import { sleep } from './retry.js';
 import { ServiceManager } from './service-manager.js';
 import { StatusService } from './status/service.js';
@@ -125,6 +126,7 @@ async function serve(
       ({ mtu } = network);
     });
     state.add({ network, follower, keeper, tracker, subnetFile, trafficRules: rules });
+    dropPrivileges(options, network.observe().plan?.port ?? null);
     await subnetFile.write();
     log.info('Running backend.');
     state.phase = 'running';

@@ -250,6 +250,16 @@ export function notifyServiceManager(state: string): boolean {
   return native.notify(state);
 }
 
+/** See native/index.d.ts. @throws FlannelError; then some threads may have more than `keep`. */
+export function reducePrivileges(keep: bigint): bigint {
+  try {
+    return native.reducePrivileges(keep);
+  } catch (error) {
+    if (!isNativeError(error)) throw error;
+    throw new FlannelError(`${error.syscall}: ${getSystemErrorName(-error.errno)}`, { cause: error });
+  }
+}
+
 /** `EPERM` for an error of the native core, undefined for any other. */
 export function nativeErrorCode(error: unknown): string | undefined {
   return isNativeError(error) ? getSystemErrorName(-error.errno) : undefined;
@@ -289,11 +299,15 @@ function explain(options: Native.DataplaneOptions, error: Native.NativeError): s
     case 'open /dev/net/tun ENXIO':
       return (
         'there is no TUN driver behind /dev/net/tun: run `modprobe tun`, or in a container pass the device in ' +
-        '(docker run --device /dev/net/tun; Kubernetes: a hostPath volume of type CharDevice)'
+        '(docker run --device /dev/net/tun; Kubernetes: a hostPath volume of type CharDevice); ' +
+        'with CAP_MKNOD flanneld makes the device node itself'
       );
     case 'open /dev/net/tun EACCES':
     case 'open /dev/net/tun EPERM':
-      return 'no permission to open /dev/net/tun: run as root, or allow it with `chmod 0666 /dev/net/tun`';
+      return (
+        'no permission to open /dev/net/tun: run as root, or allow it with `chmod 0666 /dev/net/tun`; in a container ' +
+        'pass the device in (docker run --device /dev/net/tun), which also allows it'
+      );
     case 'TUNSETIFF EPERM':
       return `cannot create the TUN device ${options.tunName}: CAP_NET_ADMIN is missing; run as root or grant the capability`;
     case 'TUNSETIFF EBUSY':

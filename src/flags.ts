@@ -93,6 +93,7 @@ const FLAGS = {
   'logging-format': row('logging', 'text', 'form of the log lines: text, as klog writes them, or json, one object a line'),
   'v': row('level', 0, 'log messages up to this level'),
   'vmodule': row('vmodule', '', 'log levels by source file, as pattern=N,...'),
+  'keep-privileges': row('bool', false, 'keep all capabilities once everything is set up, and let programs gain new ones'),
   'log_backtrace_at': row('location', '', 'add a stack trace to the message that this file:line logs'),
 } satisfies Record<string, Row>;
 

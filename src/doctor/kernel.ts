@@ -1,7 +1,9 @@
 /** What the kernel gives to this process: the TUN driver, capabilities, features of the dataplane. */
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { TIERS } from '../backend/tiers.js';
 import { wantedFeatures } from '../backend/udp-settings.js';
+import { effectiveCapabilities, hasCapability } from '../capabilities.js';
+import type { Capability } from '../capabilities.js';
 import { Dataplane } from '../dataplane.js';
 import type { Feature } from '../dataplane.js';
 import { codeOf, FlannelError, messageOf } from '../errors.js';
@@ -13,10 +15,6 @@ import type { Observed } from './observe.js';
 const TUN = '/dev/net/tun';
 const LOOPBACK = 0x7f000001;
 
-// linux/capability.h
-const CAP_NET_BIND_SERVICE = 10;
-const CAP_NET_ADMIN = 12;
-const CAP_NET_RAW = 13;
 const FIRST_FREE_PORT = 1024;
 
 /** What each feature needs, and what is done without it. */
@@ -36,6 +34,7 @@ export function checkTun(): Finding {
   } catch (cause) {
     const code = codeOf(cause) ?? messageOf(cause);
     const why = 'the overlay is a TUN device: without one flanneld does not start';
+    if (code === 'ENOENT' && canBeMade()) return note(id, `there is no ${TUN}: flanneld will make it`);
     if (code === 'EACCES' || code === 'EPERM') {
       if (!isRoot()) return skipped(id, `${TUN} is not open to this user`, 'run doctor as root');
       return error(id, `${TUN} cannot be opened (${code})`, why, `chmod 0666 ${TUN}`);
@@ -45,10 +44,16 @@ export function checkTun(): Finding {
   }
 }
 
+/** Whether flanneld would make the node and find the driver behind it. */
+function canBeMade(): boolean {
+  const isLoaded = /^\s*200 tun$/m.test(readFileSync('/proc/misc', 'utf8'));
+  return isLoaded && hasCapability(effectiveCapabilities(), 'CAP_MKNOD');
+}
+
 export function checkCapabilities({ port }: Observed): Finding[] {
   const id = 'capabilities';
   const effective = effectiveCapabilities();
-  const has = (capability: number) => ((effective >> BigInt(capability)) & 1n) === 1n;
+  const has = (name: Capability) => hasCapability(effective, name);
   if (effective === 0n && !isRoot()) {
     const text = 'this user has no capabilities, so what flanneld may do cannot be seen';
     return [skipped(id, text, 'run doctor as root, or as the user and with the capabilities of flanneld')];
@@ -56,15 +61,15 @@ export function checkCapabilities({ port }: Observed): Finding[] {
   const grant = (name: string) =>
     `run flanneld as root, or grant it: AmbientCapabilities=${name} (systemd), --cap-add ${name.replace('CAP_', '')} (docker)`;
   const findings: Finding[] = [];
-  if (!has(CAP_NET_ADMIN)) {
+  if (!has('CAP_NET_ADMIN')) {
     const why = 'without it no TUN device can be made, and no address and route set';
     findings.push(error(id, 'CAP_NET_ADMIN is missing', why, grant('CAP_NET_ADMIN')));
   }
-  if (!has(CAP_NET_RAW)) {
+  if (!has('CAP_NET_RAW')) {
     const why = 'ICMP errors do not reach this host, so senders wait where they could give up';
     findings.push(warning(id, 'CAP_NET_RAW is missing', why, grant('CAP_NET_RAW')));
   }
-  if (port < FIRST_FREE_PORT && !has(CAP_NET_BIND_SERVICE)) {
+  if (port < FIRST_FREE_PORT && !has('CAP_NET_BIND_SERVICE')) {
     const why = `the UDP port ${port} is below ${FIRST_FREE_PORT}`;
     findings.push(error(id, 'CAP_NET_BIND_SERVICE is missing', why, grant('CAP_NET_BIND_SERVICE')));
   }
@@ -75,6 +80,8 @@ export function checkCapabilities({ port }: Observed): Finding[] {
 export function checkFeatures(options: Options): Finding[] {
   const id = 'dataplane';
   const wanted = wantedFeatures(options);
+  // Opening a dataplane would make it.
+  if (!existsSync(TUN)) return [skipped(id, `the features of the kernel cannot be seen: there is no ${TUN}`)];
   let features: readonly Feature[];
   try {
     features = probe(wanted);
@@ -125,11 +132,6 @@ function probe(features: readonly Feature[]): readonly Feature[] {
   } finally {
     dataplane.close();
   }
-}
-
-function effectiveCapabilities(): bigint {
-  const [, mask] = /^CapEff:\s*([\da-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
-  return BigInt(`0x${mask ?? '0'}`);
 }
 
 function isRoot(): boolean {

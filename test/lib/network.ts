@@ -139,6 +139,16 @@ const INFO = /_(?:bytes|calls|blocked|read_errors|receive_errors|icmp_\w+)$/;
 
 /** Why the socket's buffers cannot go beyond the system's limits here, or false where they can. */
 export function noLargeBuffers(): string | false {
-  const initial = /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'));
-  return initial ? false : 'large socket buffers need CAP_NET_ADMIN in the initial user namespace';
+  return inInitialUserNamespace()
+    ? false
+    : 'large socket buffers need CAP_NET_ADMIN in the initial user namespace';
+}
+
+/** Why no device nodes can be made here, or false where they can. */
+export function noDeviceNodes(): string | false {
+  return inInitialUserNamespace() ? false : 'device nodes need CAP_MKNOD in the initial user namespace';
+}
+
+function inInitialUserNamespace(): boolean {
+  return /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'));
 }

@@ -8,7 +8,7 @@ import { after, before, describe, test } from 'node:test';
 import { GATEWAY } from '../../bench/topology.js';
 import { examine, faultsOf, healthyHosts, run, table } from '../lib/doctor.js';
 import { Etcd } from '../lib/etcd.js';
-import { CONFIG } from '../lib/network.js';
+import { CONFIG, noDeviceNodes } from '../lib/network.js';
 import type { TestNetwork } from '../lib/network.js';
 import { refusing } from '../lib/refuse.js';
 
@@ -93,9 +93,18 @@ describe('a healthy host', () => {
 });
 
 describe('the kernel', () => {
+  test('no /dev/net/tun, but CAP_MKNOD: a note, and nothing is made', { skip: noDeviceNodes() }, async () => {
+    const hidden = inMountNamespace('mount -t tmpfs tmpfs /dev/net');
+    const { findings } = await examine(network, 3, [], hidden);
+    const of = (name: string) => findings.find(({ id }) => id === name);
+    assert.equal(of('tun-device')?.status, 'note');
+    assert.equal(of('tun-device')?.found, 'there is no /dev/net/tun: flanneld will make it');
+    assert.equal(of('dataplane')?.status, 'skipped');
+  });
+
   table(() => network, {
     'no /dev/net/tun': {
-      wrapper: () => inMountNamespace('mount -t tmpfs tmpfs /dev/net'),
+      wrapper: () => [...inMountNamespace('mount -t tmpfs tmpfs /dev/net'), ...without('mknod')],
       expected: ['tun-device', 'error', /no TUN driver behind \/dev\/net\/tun \(ENOENT\)/, /^modprobe tun;/],
     },
     'no CAP_NET_ADMIN': {

@@ -23,15 +23,6 @@ async function writeConfig(config: object | string): Promise<void> {
 }
 
 describe('what the kernel refuses', () => {
-  test('no /dev/net/tun', async () => {
-    const hide = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs tmpfs /dev/net && exec "$@"', 'sh'];
-    await failsWith(
-      network.startBehind(hide, 1),
-      1,
-      /no TUN driver behind \/dev\/net\/tun: run `modprobe tun`/,
-    );
-  });
-
   test('no CAP_NET_ADMIN', async () => {
     const drop = ['setpriv', '--bounding-set=-net_admin', '--inh-caps=-net_admin', '--'];
     await failsWith(

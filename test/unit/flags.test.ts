@@ -67,6 +67,7 @@ test('defaults', () => {
     kubeApiUrl: '',
     kubeAnnotationPrefix: 'flannel.alpha.coreos.com',
     kubeconfigFile: '',
+    keepPrivileges: false,
     version: false,
     healthzIp: '0.0.0.0',
     healthzPort: 0,
