@@ -26,7 +26,7 @@ const FUNCTIONS: Readonly<Record<string, (...args: readonly unknown[]) => unknow
   eq: (a, b) => a === b,
   quote: (value) => JSON.stringify(asText(value)),
   // Members in the order of their names, as Go writes a map.
-  toJson: (value) => canonicalJson(value),
+  toJson: (value) => canonicalJson(value as Values),
   toYaml: (value) => stringify(value, { sortMapEntries: true }).trimEnd(),
   nindent: (width, text) => `\n${asText(text)}`.replaceAll('\n', `\n${' '.repeat(Number(width))}`),
 };
