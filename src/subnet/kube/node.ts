@@ -1,10 +1,12 @@
 /** What of a Kubernetes node matters here: its subnets, what its flanneld announces, and one condition. */
+import type { Ip } from '../../address.js';
 import type { NetworkConfig } from '../../config.js';
 import { FlannelError } from '../../errors.js';
-import { Cidr4, formatIp4, parseIp4 } from '../../ip.js';
-import { canonicalIp6, Cidr6 } from '../../ip6.js';
+import { Cidr4 } from '../../ip.js';
+import { Cidr6 } from '../../ip6.js';
 import type { LeaseAttrs, LeaseSubnet } from '../../lease/lease.js';
 import type { AnnotationNames } from './annotations.js';
+import { announcedBy } from './announcement.js';
 import { fieldsOf, listOf, textOf } from './json.js';
 import type { JsonFields } from './json.js';
 
@@ -21,11 +23,14 @@ export interface KubeNode {
   readonly conditions: readonly unknown[];
 }
 
-/** The pod CIDR of each family. */
+/** The pod CIDR of each family; both null where the node has none yet. */
 export interface PodCidrs {
   readonly v4: Cidr4 | null;
   readonly v6: Cidr6 | null;
 }
+
+/** Which families are carried. */
+type Families = Pick<NetworkConfig, 'enableIPv4' | 'enableIPv6'>;
 
 /** Reads a node, or null for what is none. */
 export function readNode(object: unknown): KubeNode | null {
@@ -68,10 +73,13 @@ export function podCidrsOf(node: KubeNode): PodCidrs {
 }
 
 /**
- * What this host gets out of its node: the pod CIDRs, which must lie in the network.
+ * What this host gets out of its node: a pod CIDR of each family that is carried, which must lie in the network.
  * @throws FlannelError with flannel's own words.
  */
-export function subnetOf(node: KubeNode, config: Pick<NetworkConfig, 'network' | 'enableIPv6'>): LeaseSubnet {
+export function subnetOf(
+  node: KubeNode,
+  config: Families & Pick<NetworkConfig, 'network' | 'ipv6Network'>,
+): LeaseSubnet {
   if (node.podCidrs.length === 0) {
     throw new FlannelError(
       `node "${node.name}" pod cidr not assigned; start kube-controller-manager with --allocate-node-cidrs and ` +
@@ -79,19 +87,44 @@ export function subnetOf(node: KubeNode, config: Pick<NetworkConfig, 'network' |
     );
   }
   const { v4, v6 } = podCidrsOf(node);
-  if (v4 === null) throw new FlannelError(`node "${node.name}" has no IPv4 pod CIDR`);
-  const { network } = config;
-  if (network.size() === 2 ** 32 || !isInside(v4, network)) {
+  return {
+    v4: config.enableIPv4 ? checked(v4, config.network, 'IPv4', node) : null,
+    v6: config.enableIPv6 ? checked(v6, config.ipv6Network ?? NO_NETWORK_6, 'IPv6', node) : null,
+  };
+}
+
+/** What stands for a missing IPv6Network. */
+const NO_NETWORK_6 = new Cidr6('::', 0);
+
+function checked<A extends Ip, C extends Prefix<A>>(
+  cidr: C | null,
+  network: Prefix<A>,
+  family: 'IPv4' | 'IPv6',
+  { name }: KubeNode,
+): C {
+  if (cidr === null) {
     throw new FlannelError(
-      `subnet "${network.toString()}" specified in the flannel net config doesn't contain "${v4.toString()}" PodCIDR ` +
-        `of the "${node.name}" node; give both the same cluster CIDR`,
+      `node "${name}" has no ${family} pod CIDR; give it one, or set Enable${family} to false in the network config`,
     );
   }
-  return { v4, v6: config.enableIPv6 ? v6 : null };
+  if (network.length > 0 && isInside(cidr, network)) return cidr;
+  const what = family === 'IPv6' ? 'IPv6 PodCIDR' : 'PodCIDR';
+  throw new FlannelError(
+    `subnet "${network.toString()}" specified in the flannel net config doesn't contain "${cidr.toString()}" ${what} ` +
+      `of the "${name}" node; give both the same cluster CIDR`,
+  );
+}
+
+/** A prefix of the family whose addresses are of type A. */
+interface Prefix<A extends Ip> {
+  readonly ip: A;
+  readonly length: number;
+  contains(ip: A): boolean;
+  toString(): string;
 }
 
 /** Whether the whole of `inner` lies in `outer`. */
-export function isInside(inner: Cidr4, outer: Cidr4): boolean {
+export function isInside<A extends Ip>(inner: Prefix<A>, outer: Prefix<A>): boolean {
   return outer.length <= inner.length && outer.contains(inner.ip);
 }
 
@@ -101,71 +134,18 @@ export type NodeLease =
   /** `problem` is null where nobody has claimed that it does. */
   | { readonly subnet: null; readonly problem: string | null };
 
-export function leaseOf(
-  node: KubeNode,
-  names: AnnotationNames,
-  { enableIPv6 }: Pick<NetworkConfig, 'enableIPv6'>,
-): NodeLease {
+/** Of a node that has a pod CIDR of one of two families, the lease is of that one. */
+export function leaseOf(node: KubeNode, names: AnnotationNames, families: Families): NodeLease {
   if (node.annotations[names.manager] !== 'true') return { subnet: null, problem: null };
-  const attrs = announcedBy(node, names);
-  if (attrs === null) {
-    const shown = JSON.stringify(node.annotations[names.publicIp] ?? null);
-    return {
-      subnet: null,
-      problem: `its annotation ${names.publicIp} is ${shown}, which is no IPv4 address`,
-    };
-  }
   try {
+    const attrs = announcedBy(node, names, families);
     const { v4, v6 } = podCidrsOf(node);
-    if (v4 === null) return { subnet: null, problem: 'it has no IPv4 pod CIDR' };
-    return { subnet: { v4, v6: enableIPv6 ? v6 : null }, attrs };
+    const subnet = { v4: families.enableIPv4 ? v4 : null, v6: families.enableIPv6 ? v6 : null };
+    if (subnet.v4 !== null || subnet.v6 !== null) return { subnet, attrs };
+    const wanted = [families.enableIPv4 && 'IPv4', families.enableIPv6 && 'IPv6'].filter(Boolean);
+    return { subnet: null, problem: `it has no ${wanted.join(' or ')} pod CIDR` };
   } catch (error) {
     if (!(error instanceof FlannelError)) throw error;
     return { subnet: null, problem: error.message };
   }
-}
-
-/** What the annotations say; null without a public IP. */
-function announcedBy({ annotations }: KubeNode, names: AnnotationNames): LeaseAttrs | null {
-  const publicIp = parseIp4(textOf(annotations[names.publicIp]));
-  if (publicIp === undefined) return null;
-  return {
-    publicIp,
-    publicIpV6: canonicalIp6(textOf(annotations[names.publicIpV6])) ?? null,
-    backendType: textOf(annotations[names.backendType]),
-    backendData: dataOf(annotations[names.backendData]),
-    backendV6Data: dataOf(annotations[names.backendV6Data]),
-  };
-}
-
-/** Raw JSON; the text `null` where a backend has none. */
-function dataOf(value: unknown): string | null {
-  const text = textOf(value);
-  return text === '' || text === 'null' ? null : text;
-}
-
-/** The annotations that make others see `attrs`. An operator's overwrites take precedence, whatever they are. */
-export function annotationsFor(
-  attrs: LeaseAttrs,
-  node: KubeNode,
-  names: AnnotationNames,
-): Readonly<Record<string, string>> {
-  const overwrite = textOf(node.annotations[names.publicIpOverwrite]);
-  const wanted: Record<string, string> = {
-    [names.manager]: 'true',
-    [names.backendType]: attrs.backendType,
-    [names.backendData]: attrs.backendData ?? 'null',
-    [names.publicIp]: overwrite === '' ? formatIp4(attrs.publicIp) : overwrite,
-  };
-  if (attrs.publicIpV6 !== null) {
-    const overwriteV6 = textOf(node.annotations[names.publicIpV6Overwrite]);
-    wanted[names.backendV6Data] = attrs.backendV6Data ?? 'null';
-    wanted[names.publicIpV6] = overwriteV6 === '' ? attrs.publicIpV6 : overwriteV6;
-  }
-  return wanted;
-}
-
-/** Whether the node has all of these annotations. */
-export function hasAnnotations({ annotations }: KubeNode, wanted: Readonly<Record<string, string>>): boolean {
-  return Object.entries(wanted).every(([name, value]) => annotations[name] === value);
 }

@@ -1,19 +1,14 @@
 import { FlannelError, LeaseError, messageOf } from '../../errors.js';
+import { formatSubnet } from '../../lease/lease.js';
 import type { LeaseAttrs, LeaseSubnet } from '../../lease/lease.js';
 import { log } from '../../log.js';
 import { Alarm, Backoff } from '../../retry.js';
 import type { AnnotationNames } from './annotations.js';
+import { annotationsFor, hasAnnotations } from './announcement.js';
 import type { KubeClient } from './client.js';
 import { KubeError } from './error.js';
-import {
-  annotationsFor,
-  hasAnnotations,
-  NETWORK_UNAVAILABLE,
-  networkUnavailable,
-  podCidrsOf,
-  readNode,
-} from './node.js';
-import type { KubeNode } from './node.js';
+import { NETWORK_UNAVAILABLE, networkUnavailable, podCidrsOf, readNode } from './node.js';
+import type { KubeNode, PodCidrs } from './node.js';
 
 /** Between two attempts to write, in milliseconds; also against somebody who writes something else each time. */
 const FIRST_RETRY_MS = 500;
@@ -107,19 +102,26 @@ export class OwnNode {
 
   /** A node that was deleted and has come back may have got another pod CIDR, or none yet. */
   private checkSubnet(node: KubeNode): void {
-    const before = this.subnet?.v4 ?? null;
-    if (before === null || node.podCidrs.length === 0) return;
-    let now: string | undefined;
+    if (this.subnet === null || node.podCidrs.length === 0) return;
+    const { v4, v6 } = this.subnet;
+    let now: PodCidrs;
     try {
-      const { v4 } = podCidrsOf(node);
-      if (v4?.equals(before) === true) return;
-      now = v4?.toString();
+      now = podCidrsOf(node);
     } catch (error) {
-      now = messageOf(error);
+      throw this.moved(this.subnet, messageOf(error));
     }
-    throw new LeaseError(
-      `the pod CIDR of the node ${this.name} was ${before.toString()} and is ${now ?? 'no IPv4 one'} now; start this ` +
-        'daemon again to use it, and restart the pods of this node',
+    if (v4 !== null && now.v4?.equals(v4) !== true) {
+      throw this.moved({ v4, v6: null }, now.v4?.toString() ?? 'no IPv4 one');
+    }
+    if (v6 !== null && now.v6?.equals(v6) !== true) {
+      throw this.moved({ v4: null, v6 }, now.v6?.toString() ?? 'no IPv6 one');
+    }
+  }
+
+  private moved(before: LeaseSubnet, now: string): LeaseError {
+    return new LeaseError(
+      `the pod CIDR of the node ${this.name} was ${formatSubnet(before)} and is ${now} now; start this daemon again ` +
+        'to use it, and restart the pods of this node',
     );
   }
 
