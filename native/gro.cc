@@ -71,9 +71,9 @@ size_t mergeable_udp(std::span<const uint8_t> udp) noexcept {
 /// The family is a constant here, so that IPv4 pays nothing for IPv6.
 template <bool v6>
 bool checksums_hold(std::span<const uint8_t> packet, uint8_t protocol) noexcept {
-  constexpr size_t kHeader = plain_header(v6);
-  if (!v6 && checksum_fold(checksum_add(packet.first(kHeader), 0)) != 0xffff) return false;
-  const auto transport = packet.subspan(kHeader);
+  constexpr size_t header = plain_header(v6);
+  if (!v6 && checksum_fold(checksum_add(packet.first(header), 0)) != 0xffff) return false;
+  const auto transport = packet.subspan(header);
   const uint64_t pseudo = pseudo_header_sum(packet.data(), v6, protocol, transport.size());
   return checksum_fold(checksum_add(transport, pseudo)) == 0xffff;
 }
@@ -81,13 +81,13 @@ bool checksums_hold(std::span<const uint8_t> packet, uint8_t protocol) noexcept 
 /// Bytes of IP and transport header if the packet may be in a super-packet, else 0.
 template <bool v6>
 size_t mergeable_headers(std::span<const uint8_t> packet, const NetworkHeader& ip) noexcept {
-  constexpr size_t kHeader = plain_header(v6);
-  if (ip.length != kHeader) return 0;
+  constexpr size_t header = plain_header(v6);
+  if (ip.length != header) return 0;
   if (!v6 && (load_be16(&packet[6]) & ~kDontFragment) != 0) return 0;
-  const auto transport = packet.subspan(kHeader);
+  const auto transport = packet.subspan(header);
   const size_t length =
       ip.protocol == IPPROTO_TCP ? mergeable_tcp(transport) : mergeable_udp(transport);
-  return length != 0 && checksums_hold<v6>(packet, ip.protocol) ? kHeader + length : 0;
+  return length != 0 && checksums_hold<v6>(packet, ip.protocol) ? header + length : 0;
 }
 
 /// Of the fields that every segment of a super-packet has in common, those that are not part of the

@@ -42,7 +42,7 @@ class Ipv6Packet {
   explicit Ipv6Packet(std::span<uint8_t> bytes) noexcept : bytes_(bytes) {}
 
   [[nodiscard]] std::span<const uint8_t> bytes() const noexcept { return bytes_; }
-  [[nodiscard]] uint32_t flow_label() const noexcept { return load_be32(&bytes_[0]) & 0xfffff; }
+  [[nodiscard]] uint32_t flow_label() const noexcept { return load_be32(bytes_.data()) & 0xfffff; }
   /// Protocol, or kind of the first extension header.
   [[nodiscard]] uint8_t next_header() const noexcept { return bytes_[6]; }
   [[nodiscard]] uint8_t hop_limit() const noexcept { return bytes_[7]; }
@@ -65,19 +65,19 @@ class Ipv6Packet {
     return behind_extensions(packet);
   }
 
-  /// A hash of what has to stay in order: addresses and flow label, and of what is no fragment
-  /// protocol and ports.
+  /// A hash of what has to stay in order: addresses, protocol and ports, or the flow label where
+  /// there are no ports or this is a fragment. Where there are, the label is left out: a sender may
+  /// change it within a connection.
   [[nodiscard]] uint32_t flow() const noexcept {
     const UpperLayer upper = upper_layer();
-    uint32_t hash = flow_label();
+    uint32_t hash = upper.fragment ? 0 : upper.protocol;
     for (size_t at = 8; at < kHeader; at += 4) {
       hash = (hash ^ load_be32(&bytes_[at])) * 0x9e3779b1U;
       hash ^= hash >> 15;
     }
-    if (!upper.fragment) hash ^= upper.protocol;
-    const bool has_ports = (upper.protocol == 6 || upper.protocol == 17) && !upper.fragment;
-    if (has_ports && upper.offset + 4 <= bytes_.size())
-      hash ^= load_be32(&bytes_[upper.offset]) * 0x85ebca6bU;
+    const bool has_ports = (upper.protocol == 6 || upper.protocol == 17) && !upper.fragment &&
+                           upper.offset + 4 <= bytes_.size();
+    hash ^= (has_ports ? load_be32(&bytes_[upper.offset]) : flow_label()) * 0x85ebca6bU;
     return hash ^ hash >> 16 ^ hash >> 8;
   }
 

@@ -40,13 +40,20 @@ Bytes next_packet(Input& input, test::Spec& spec) {
       spec.timestamp = input.byte();
       break;
     case 10:
-      spec.ip_options = size_t{4} * (input.byte() % 11U);
+      spec.ip_options = size_t{spec.v6 ? 8U : 4U} * (input.byte() % 11U);
       break;
     case 11:
       spec.payload = input.be16() % 9000U;
       break;
     case 12:
       spec.acknowledgement = input.byte();
+      break;
+    case 13:
+      spec.v6 = !spec.v6;
+      spec.ip_options -= spec.ip_options % 8;
+      break;
+    case 14:
+      spec.flow_label = input.be16();
       break;
     default:
       break;
@@ -72,7 +79,7 @@ void run(std::span<const uint8_t> bytes) {
   std::vector<Bytes> packets;
   while (!input.empty() && packets.size() < 300) {
     Bytes packet = next_packet(input, spec);
-    if (Ipv4Packet::check(packet) == Ipv4Fault::none) packets.push_back(std::move(packet));
+    if (is_well_formed(packet)) packets.push_back(std::move(packet));
   }
   if (packets.empty()) return;
 
@@ -94,6 +101,7 @@ std::vector<Seed> seeds() {
     seed.byte(change).be32(0x01020304);
     for (int i = 0; i < 3; i++) seed.byte(15);
     result.push_back(seed);
+    result.push_back(Seed().byte(0xfc).byte(13).byte(15).byte(change).be32(0x01020304).byte(15));
     result.push_back(Seed().byte(0).byte(0).byte(15).byte(15).byte(change).be16(0x0040).byte(15));
     result.push_back(
         Seed().byte(8).byte(15).byte(static_cast<uint8_t>(0xf0 | change)).be32(0x00160508));

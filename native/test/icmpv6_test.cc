@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "packets.h"
+#include "transport.h"
 
 namespace flannel::test {
 namespace {
@@ -22,17 +22,6 @@ bool answered(const PacketSpec6& spec, IcmpError error = IcmpError::net_unreacha
   return !error_about(make_packet6(spec), error).empty();
 }
 
-/// The checksum over the pseudo-header and all that follows the header, by the tests' own
-/// arithmetic; 0 when it is right.
-uint16_t icmpv6_checksum(const Bytes& message) {
-  Bytes all(message.begin() + 8, message.begin() + 40);
-  all.resize(40);
-  store_be16(&all[34], static_cast<uint16_t>(message.size() - 40));
-  all[39] = 58;
-  all.insert(all.end(), message.begin() + 40, message.end());
-  return checksum(all);
-}
-
 TEST(Icmpv6Error, IsTheseBytes) {
   const Bytes offender{
       0x60, 0x01, 0x23, 0x45, 0x00, 0x0c, 0x11, 0x01,                          // header
@@ -48,8 +37,9 @@ TEST(Icmpv6Error, IsTheseBytes) {
   const auto expected = [&](Bytes icmp) {
     Bytes all{0x60, 0, 0, 0, 0x00, 0x3c, 0x3a, 0x40, 0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0,
               0,    0, 0, 0, 0xfd, 0,    0,    1,    0,    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2};
-    all.insert(all.end(), icmp.begin(), icmp.end());
-    all.insert(all.end(), offender.begin(), offender.end());
+    for (const Bytes& part : {icmp, offender}) {
+      for (uint8_t byte : part) all.push_back(byte);
+    }
     return all;
   };
   EXPECT_EQ(bytes_of(IcmpError::net_unreachable, 0), expected({1, 0, 0xae, 0x03, 0, 0, 0, 0}));
@@ -71,7 +61,7 @@ TEST(Icmpv6Error, QuotesNoMoreThanFitsAndNoMoreThanThereIs) {
     ASSERT_EQ(error.size(), std::min(offender.size() + 48, kMaxIcmpv6Error)) << payload;
     EXPECT_EQ(Ipv6Packet::check(error), Ipv6Fault::none);
     EXPECT_TRUE(std::equal(error.begin() + 48, error.end(), offender.begin()));
-    EXPECT_EQ(icmpv6_checksum(error), 0) << payload;
+    EXPECT_EQ(transport_checksum(error), 0) << payload;
   }
 }
 

@@ -135,7 +135,7 @@ TEST(Ipv6, SurvivesAnyPayload) {
   }
 }
 
-TEST(Ipv6, AFlowIsAddressesProtocolPortsAndLabel) {
+TEST(Ipv6, AFlowIsAddressesProtocolAndPortsOrLabel) {
   const PacketSpec6 spec{};
   const auto flow_of = [](PacketSpec6 changed) {
     Bytes packet = make_packet6(changed);
@@ -151,13 +151,14 @@ TEST(Ipv6, AFlowIsAddressesProtocolPortsAndLabel) {
     flows.insert(changed([i](auto& s) { s.source[i] ^= 1; }));
     flows.insert(changed([i](auto& s) { s.destination[i] ^= 1; }));
   }
-  flows.insert(changed([](auto& s) { s.flow_label++; }));
+  flows.insert(changed([](auto& s) { s.protocol = 50, s.flow_label++; }));
   flows.insert(changed([](auto& s) { s.protocol = 6; }));
-  flows.insert(changed([](auto& s) { s.protocol = 58; }));
+  flows.insert(changed([](auto& s) { s.protocol = 50; }));
   flows.insert(changed([](auto& s) { s.first_payload_byte++; }));
   flows.insert(changed([](auto& s) { std::swap(s.source, s.destination); }));
   EXPECT_EQ(flows.size(), 38U) << "each its own";
 
+  EXPECT_EQ(changed([](auto& s) { s.flow_label++; }), flow_of(spec));
   EXPECT_EQ(changed([](auto& s) { s.hop_limit--; }), flow_of(spec));
   EXPECT_EQ(changed([](auto& s) { s.traffic_class = 3; }), flow_of(spec));
   EXPECT_EQ(changed([](auto& s) { s.payload++; }), flow_of(spec));

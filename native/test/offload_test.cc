@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <random>
 
-#include "checksum.h"
+#include "families.h"
 #include "flows.h"
 #include "gro.h"
 #include "gso.h"
@@ -13,17 +13,19 @@
 namespace flannel::test {
 namespace {
 
-constexpr uint32_t kTunnel = ip(10, 244, 1, 0);
+const TunnelAddresses kAddresses{ip(10, 244, 1, 0), Address::of_bytes(ip6("fd00:10:244:1::"))};
+const NextHop kPeer{Address::of_ipv4(ip(192, 0, 2, 3)), htons(8285)};
 
-/// Traffic of a few hosts: TCP flows that send in order, UDP flows, fragments, options, and broken
-/// packets.
+/// Traffic of a few hosts, of both families: TCP flows that send in order, UDP flows, fragments,
+/// options, and broken packets.
 class Traffic {
  public:
   explicit Traffic(uint64_t seed) : random_(seed) {
     for (size_t i = 0; i < kFlows; i++) {
       Flow& flow = flows_[i];
-      flow.source = ip(10, 244, 2, static_cast<uint8_t>(1 + random_() % 3));
-      flow.destination = ip(10, 244, 3, static_cast<uint8_t>(1 + random_() % 3));
+      flow.v6 = i % 2 == 1;
+      flow.source = static_cast<uint8_t>(1 + random_() % 3);
+      flow.destination = static_cast<uint8_t>(1 + random_() % 3);
       flow.ports =
           static_cast<uint32_t>(random_() % 4) << 16 | static_cast<uint32_t>(random_() % 4);
       flow.tcp = random_() % 2 == 0;
@@ -45,73 +47,94 @@ class Traffic {
     const uint64_t dice = random_() % 200;
     const size_t payload = random_() % 8 == 0 ? random_() % (flow.size + 1) : flow.size;
     Bytes packet = flow.tcp ? tcp(flow, payload) : udp(flow, payload);
-    if (dice < 4) packet[8] = static_cast<uint8_t>(dice % 2);  // TTL 0 or 1
-    if (dice == 4) store_be16(&packet[6], 0x2000);             // a first fragment
-    if (dice == 5) store_be16(&packet[6], 0x0010);             // a later one
-    if (dice == 6) packet[1] = 0x03;                           // congestion experienced
-    store_be16(&packet[10], 0);
-    store_be16(&packet[10], checksum({packet.data(), 20}));
+    disturb(flow, packet, dice);
     if (dice == 7) packet[random_() % packet.size()] ^= 0x10;  // anything may be broken
     if (dice == 8) packet.resize(random_() % packet.size());
     return packet;
   }
 
  private:
-  static constexpr size_t kFlows = 12;
+  static constexpr size_t kFlows = 16;
   struct Flow {
-    uint32_t source, destination, ports, sequence = 0;
+    bool v6;
+    uint8_t source, destination;  // the last byte of the address
+    uint32_t ports, sequence = 0;
     uint16_t id = 0;
     size_t size;
     bool tcp, dont_fragment, timestamps;
   };
 
-  Bytes headed(Flow& flow, size_t transport, uint8_t protocol) {
-    Bytes packet(20 + transport);
-    packet[0] = 0x45;
-    store_be16(&packet[2], static_cast<uint16_t>(packet.size()));
-    store_be16(&packet[4], flow.id++);
-    store_be16(&packet[6], flow.dont_fragment ? 0x4000 : 0);
-    packet[8] = 64;
-    packet[9] = protocol;
-    store_be32(&packet[12], flow.source);
-    store_be32(&packet[16], flow.destination);
-    store_be32(&packet[20], flow.ports);
+  static Bytes headed(Flow& flow, size_t transport, uint8_t protocol) {
+    Bytes packet =
+        flow.v6 ? header6(flow, transport, protocol) : header4(flow, transport, protocol);
+    store_be32(&packet[ip_length(packet)], flow.ports);
     return packet;
   }
-  void fill(Bytes& packet, size_t from) {
-    for (size_t i = from; i < packet.size(); i++) packet[i] = static_cast<uint8_t>(random_());
+  static Bytes header4(Flow& flow, size_t transport, uint8_t protocol) {
+    Bytes packet = make_packet({.source = ip(10, 244, 2, flow.source),
+                                .destination = ip(10, 244, 3, flow.destination),
+                                .protocol = protocol,
+                                .fragment = static_cast<uint16_t>(flow.dont_fragment ? 0x4000 : 0),
+                                .payload = transport});
+    store_be16(&packet[4], flow.id++);
+    return packet;
   }
-  static void seal(Bytes& packet, size_t at, uint8_t protocol) {
-    const auto transport = std::span<const uint8_t>(packet).subspan(20);
-    const uint64_t pseudo = checksum_pseudo_ipv4(load_be32(&packet[12]), load_be32(&packet[16]),
-                                                 protocol, static_cast<uint32_t>(transport.size()));
-    const uint64_t sum = checksum_add(transport, pseudo);
-    store_be16(&packet[at], protocol == 17 ? checksum_finish_udp(sum) : checksum_finish(sum));
+  static Bytes header6(Flow& flow, size_t transport, uint8_t protocol) {
+    PacketSpec6 spec{.source = ip6("fd00:10:244:2::"),
+                     .destination = ip6("fd00:10:244:3::"),
+                     .protocol = protocol,
+                     .flow_label = flow.ports & 0xfffff,
+                     .payload = transport};
+    spec.source[15] = flow.source;
+    spec.destination[15] = flow.destination;
+    return make_packet6(spec);
+  }
+  /// What befalls a few of the packets, after their transport checksums were made.
+  static void disturb(const Flow& flow, Bytes& packet, uint64_t dice) {
+    if (dice < 4) packet[flow.v6 ? 7 : 8] = static_cast<uint8_t>(dice % 2);  // TTL 0 or 1
+    if (dice == 4 || dice == 5) make_fragment(flow, packet, dice == 4);
+    if (dice == 6) packet[1] |= flow.v6 ? 0x30 : 0x03;  // congestion experienced
+    fill_ip_checksum(packet);
+  }
+  /// The first fragment of a packet or a later one.
+  static void make_fragment(const Flow& flow, Bytes& packet, bool first) {
+    if (!flow.v6) return store_be16(&packet[6], first ? 0x2000 : 0x0010);
+    const Bytes header = fragment_header(packet[6], first ? 1 : 0x0080);
+    packet.insert(packet.begin() + 40, header.begin(), header.end());
+    packet[6] = 44;
+    store_be16(&packet[4], static_cast<uint16_t>(packet.size() - 40));
+  }
+  void fill(std::span<uint8_t> bytes) {
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random_());
   }
   Bytes tcp(Flow& flow, size_t payload) {
     const size_t header = flow.timestamps ? 32 : 20;
     Bytes packet = headed(flow, header + payload, 6);
-    store_be32(&packet[24], flow.sequence);
-    store_be32(&packet[28], 0x01020304);
-    packet[32] = static_cast<uint8_t>(header / 4 << 4);
+    const auto tcp = std::span(packet).subspan(ip_length(packet));
+    store_be32(&tcp[4], flow.sequence);
+    store_be32(&tcp[8], 0x01020304);
+    tcp[12] = static_cast<uint8_t>(header / 4 << 4);
     const uint64_t dice = random_() % 100;
-    packet[33] = dice < 85 ? 0x10 : dice < 95 ? 0x18 : static_cast<uint8_t>(random_());
-    store_be16(&packet[34], 1000);
+    tcp[13] = dice < 85 ? 0x10 : dice < 95 ? 0x18 : static_cast<uint8_t>(random_());
+    store_be16(&tcp[14], 1000);
+    store_be16(&tcp[18], 0);
     if (flow.timestamps) {
-      store_be32(&packet[40], 0x0101080a);
-      store_be32(&packet[44], flow.sequence >> 14);
-      store_be32(&packet[48], 7);
+      store_be32(&tcp[20], 0x0101080a);
+      store_be32(&tcp[24], flow.sequence >> 14);
+      store_be32(&tcp[28], 7);
     }
-    fill(packet, 20 + header);
+    fill(tcp.subspan(header));
     flow.sequence += static_cast<uint32_t>(payload);
-    seal(packet, 36, 6);
+    fill_checksums(packet);
     return packet;
   }
   Bytes udp(Flow& flow, size_t payload) {
     Bytes packet = headed(flow, 8 + payload, 17);
-    store_be16(&packet[24], static_cast<uint16_t>(8 + payload));
-    fill(packet, 28);
-    if (random_() % 30 != 0) seal(packet, 26, 17);  // else without a checksum
+    const auto udp = std::span(packet).subspan(ip_length(packet));
+    store_be16(&udp[4], static_cast<uint16_t>(8 + payload));
+    fill(udp.subspan(8));
+    fill_checksums(packet);
+    if (random_() % 30 == 0) store_be16(&udp[6], 0);  // without a checksum
     return packet;
   }
 
@@ -136,14 +159,14 @@ class OffloadTest : public ::testing::Test {
           udp(ScriptedKernel::kUdp, active, kernel),
           tun(ScriptedKernel::kTun, features.has(Feature::tso) || features.has(Feature::uso),
               kernel),
-          encap(tun, udp, fib.reader(0), {}, {kTunnel}, kBatchSize, counters, kernel),
-          decap(udp, tun, fib.reader(1), {kTunnel}, kBatchSize, active, counters) {}
+          encap(tun, udp, fib.reader(0), {}, kAddresses, kBatchSize, counters, kernel),
+          decap(udp, tun, fib.reader(1), kAddresses, kBatchSize, active, counters) {}
 
     ScriptedKernel kernel;
     Counters counters;
     Snapshot<Fib> fib{
-        Fib::build(std::vector<Route>{
-            {{ip(10, 244, 3, 0), 24}, {Address::of_ipv4(ip(192, 0, 2, 3)), htons(8285)}}}),
+        Fib::build(std::vector<Route>{{{ip(10, 244, 3, 0), 24}, kPeer},
+                                      {{Address::of_bytes(ip6("fd00:10:244:3::")), 64}, kPeer}}),
         2};
     ActiveFeatures active;
     UdpSocket udp;
@@ -169,7 +192,7 @@ class OffloadTest : public ::testing::Test {
       tun.push_back(std::move(whole));
     };
     for (Bytes& packet : packets) {
-      if (Ipv4Packet::check(packet) == Ipv4Fault::none) {
+      if (is_well_formed(packet)) {
         ASSERT_TRUE(merger.add(packet));
       } else {
         const iovec piece{packet.data(), packet.size()};
