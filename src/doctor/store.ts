@@ -81,7 +81,8 @@ export function checkPublicIp(observed: Observed): Finding {
   const ip = formatPublicIp(attrs);
   const claims = store.leases.filter((lease) => sameHost(lease.attrs, attrs));
   const foreign = claims.filter(
-    ({ subnet, writer }) => writer === 'elsewhere' || isOwn(subnet, observed) === false,
+    ({ subnet, writer }) =>
+      writer === 'elsewhere' || writer === 'informed' || isOwn(subnet, observed) === false,
   );
   if (foreign.length > 0 || claims.length > 1) {
     const keys = (foreign.length > 0 ? foreign : claims).map(({ subnet }) => formatSubnetKey(subnet));

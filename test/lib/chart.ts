@@ -6,6 +6,7 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse, stringify } from 'yaml';
+import { canonicalJson } from '../../src/cni/delegate-conf.js';
 
 type Values = Readonly<Record<string, unknown>>;
 type Node = string | Action | Branch;
@@ -24,8 +25,9 @@ const FUNCTIONS: Readonly<Record<string, (...args: readonly unknown[]) => unknow
   not: (value) => !isTrue(value),
   eq: (a, b) => a === b,
   quote: (value) => JSON.stringify(asText(value)),
-  toJson: (value) => JSON.stringify(value),
-  toYaml: (value) => stringify(value).trimEnd(),
+  // Members in the order of their names, as Go writes a map.
+  toJson: (value) => canonicalJson(value as Values),
+  toYaml: (value) => stringify(value, { sortMapEntries: true }).trimEnd(),
   nindent: (width, text) => `\n${asText(text)}`.replaceAll('\n', `\n${' '.repeat(Number(width))}`),
 };
 

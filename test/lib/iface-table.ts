@@ -13,11 +13,14 @@ export const V4: Stack = { enableIPv4: true, enableIPv6: false };
 export const V6: Stack = { enableIPv4: false, enableIPv6: true };
 export const DUAL: Stack = { enableIPv4: true, enableIPv6: true };
 
-/** Links of both ends of a cable, in this process's own namespace, which is the lab's. */
+/**
+ * Links of both ends of a cable, in this process's own namespace, which is the lab's. The far end first: then the near
+ * one has its carrier when it comes up, and its link-local address at once instead of some time later.
+ */
 export const cable = (name: string, ...options: readonly string[]) => [
   `link add ${name} ${options.join(' ')} type veth peer name ${name}-far`,
-  `link set ${name} up`,
   `link set ${name}-far up`,
+  `link set ${name} up`,
 ];
 const LINKS = ['eth0', 'eth1', 'wg0'];
 export const TWO = [

@@ -17,9 +17,10 @@ interface Manifest {
   readonly metadata: { readonly name: string; readonly namespace?: string };
   readonly data?: Record<string, string>;
   readonly spec?: { readonly template: { readonly spec: PodSpec } };
+  readonly rules?: readonly { readonly resources: readonly string[]; readonly verbs: readonly string[] }[];
 }
 interface PodSpec {
-  readonly containers: [Container];
+  readonly containers: [Container, ...Container[]];
   readonly initContainers: Container[];
   readonly volumes: { readonly name: string }[];
   readonly tolerations?: unknown;
@@ -29,6 +30,7 @@ interface PodSpec {
 interface Container {
   readonly name: string;
   readonly image: string;
+  readonly command: string[];
   readonly args: string[];
   readonly ports?: unknown;
   readonly livenessProbe?: unknown;
@@ -150,7 +152,7 @@ describe('the chart', () => {
     const pod = podOf(
       chart({
         'flannel.image': { repository: 'r/flanneld', tag: 'v9' },
-        'flannel.image_cni': { repository: 'r/cni', tag: 'v8' },
+        'flannel.flannel_cni.image': { repository: 'r/cni', tag: 'v8' },
         'flannel.args': ['--kube-subnet-mgr'],
         'flannel.nodeSelector': { disk: 'ssd' },
         'flannel.tolerations': [],
@@ -166,6 +168,29 @@ describe('the chart', () => {
       [pod.nodeSelector, pod.imagePullSecrets, pod.tolerations],
       [{ disk: 'ssd' }, [{ name: 'registry' }], undefined],
     );
+  });
+
+  test('with network policies', () => {
+    const plainPod = podOf(chart());
+    assert.deepEqual([plainPod.containers.length, plainPod.volumes.length], [1, 6]);
+    const made = chart({ 'netpol.enabled': true, 'netpol.args': ['--v=4'] });
+    const { containers, volumes } = podOf(made);
+    const policies = containers.find(({ name }) => name === 'kube-network-policies');
+    assert.deepEqual(
+      [policies?.image, policies?.command, policies?.args],
+      ['registry.k8s.io/networking/kube-network-policies:v1.0.0', ['/bin/netpol'], ['--v=4']],
+    );
+    assert.deepEqual(volumes.at(-1), { name: 'lib-modules', hostPath: { path: '/lib/modules' } });
+    const { rules = [] } = named(made, 'ClusterRole');
+    const watched = rules.filter(({ verbs }) => verbs.includes('list') && verbs.includes('watch'));
+    assert.deepEqual(watched.flatMap(({ resources }) => resources).sort(), [
+      'adminnetworkpolicies',
+      'baselineadminnetworkpolicies',
+      'namespaces',
+      'networkpolicies',
+      'nodes',
+      'pods',
+    ]);
   });
 
   test('without health endpoint and without CNI config', () => {
