@@ -34,27 +34,70 @@ export function ip6FromBytes(bytes: Uint8Array): Ip6 {
 
 /** In network order. */
 export function ip6ToBytes(ip: Ip6): Uint8Array {
-  const [head = '', tail] = ip.split('::');
-  const front = head === '' ? [] : head.split(':');
-  const back = tail === undefined || tail === '' ? [] : tail.split(':');
-  const bytes = new Uint8Array(16);
-  const put = (words: readonly string[], at: number) => {
-    for (const [i, word] of words.entries())
-      bytes.set([Number.parseInt(word, 16) >> 8, Number.parseInt(word, 16)], at + 2 * i);
+  const words = new Uint32Array(4);
+  readWords(ip, words);
+  return Uint8Array.from({ length: 16 }, (_, i) => (words[i >> 2] ?? 0) >>> (24 - 8 * (i & 3)));
+}
+
+const COLON = 58;
+const NINE = 57;
+
+const groups = new Uint16Array(8);
+
+/**
+ * The address as four words of 32 bits, written to `words`. Character by character and without garbage, since there may
+ * be tens of thousands to read at once.
+ */
+export function readWords(ip: Ip6, words: Uint32Array): void {
+  let group = 0;
+  let hasDigits = false;
+  let count = 0;
+  /** How many groups there are before `::`. */
+  let gap = 8;
+  for (let at = 0; at < ip.length; at++) {
+    const code = ip.charCodeAt(at);
+    if (code !== COLON) {
+      group = group * 16 + (code <= NINE ? code - 48 : code - 87);
+      hasDigits = true;
+    } else if (hasDigits) {
+      groups[count++] = group;
+      group = 0;
+      hasDigits = false;
+    } else gap = count;
+  }
+  if (hasDigits) groups[count++] = group;
+  const shift = 8 - count;
+  const groupAt = (i: number): number => {
+    if (i < gap) return groups[i] ?? 0;
+    return i < gap + shift ? 0 : (groups[i - shift] ?? 0);
   };
-  put(front, 0);
-  put(back, 16 - 2 * back.length);
-  return bytes;
+  for (let i = 0; i < 4; i++) words[i] = groupAt(2 * i) * 0x10000 + groupAt(2 * i + 1);
+}
+
+/** 0 … 2^128 - 1, in the order of the addresses. */
+export function ip6ToNumber(ip: Ip6): bigint {
+  return ip6ToBytes(ip).reduce((number, byte) => (number << 8n) | BigInt(byte), 0n);
+}
+
+export function ip6FromNumber(number: bigint): Ip6 {
+  return ip6FromBytes(
+    Uint8Array.from({ length: 16 }, (_, i) => Number((number >> BigInt(120 - 8 * i)) & 0xffn)),
+  );
 }
 
 /** Whether the first `length` bits of two addresses are the same. */
 export function sharePrefix6(a: Ip6, b: Ip6, length: number): boolean {
-  const [left, right] = [ip6ToBytes(a), ip6ToBytes(b)];
-  for (let bit = 0; bit < length; bit++) {
-    if ((((left[bit >> 3] ?? 0) ^ (right[bit >> 3] ?? 0)) & (0x80 >> (bit & 7))) !== 0) return false;
+  readWords(a, left);
+  readWords(b, right);
+  for (let i = 0; 32 * i < length; i++) {
+    const ignored = Math.max(0, 32 * (i + 1) - length);
+    if (((left[i] ?? 0) ^ (right[i] ?? 0)) >>> ignored !== 0) return false;
   }
   return true;
 }
+
+const left = new Uint32Array(4);
+const right = new Uint32Array(4);
 
 /** An IPv6 address with a prefix length; `ip` may carry host bits until `network()` drops them. */
 export class Cidr6 {

@@ -50,6 +50,7 @@ const answer = rpc.range.responseSerialize({
   kvs: entries.map(([key, value]) => ({
     key: Buffer.from(key),
     value: Buffer.from(value),
+    create_revision: '1',
     mod_revision: '1',
     lease: '1',
   })),

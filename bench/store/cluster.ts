@@ -10,13 +10,16 @@ import { rpc } from '../../src/subnet/etcd/proto.js';
 import type { RequestOp } from '../../src/subnet/etcd/proto.js';
 
 export const PREFIX = '/coreos.com/network';
-export const CONFIG = JSON.stringify({
+const NETWORK = {
   Network: '10.0.0.0/8',
   SubnetLen: 24,
   SubnetMin: '10.0.0.0',
   SubnetMax: '10.255.255.0',
   Backend: { Type: 'udp' },
-});
+};
+export const CONFIG = JSON.stringify(NETWORK);
+/** The same with IPv6. */
+export const DUAL_CONFIG = JSON.stringify({ ...NETWORK, EnableIPv6: true, IPv6Network: 'fd00::/48' });
 /** Every /24 of 10.0.0.0/8. */
 export const LEASES = 65_536;
 

@@ -10,15 +10,17 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { parseNetworkConfig } from '../../src/config.js';
+import type { NetworkConfig } from '../../src/config.js';
+import { Cidr6 } from '../../src/ip6.js';
 import { chooseSubnet } from '../../src/lease/allocate.js';
-import { v4SubnetsOf } from '../../src/lease/lease.js';
+import type { LeaseSubnet } from '../../src/lease/lease.js';
 import { Etcd } from '../../test/lib/etcd.js';
 import { inLab, runInLab } from '../lab.js';
 import { quantile } from '../measure/statistics.js';
 import { describeMachine } from '../report/machine.js';
 import { formatNumber } from '../report/metrics.js';
 import { formatTable } from '../table.js';
-import { CONFIG, LEASES, LeaseWriter, nthLease } from './cluster.js';
+import { CONFIG, DUAL_CONFIG, LEASES, LeaseWriter, nthLease } from './cluster.js';
 import { now } from './protocol.js';
 import type { EventsReport, SubjectReport, SyncReport } from './protocol.js';
 
@@ -211,24 +213,38 @@ async function everything(subject: Subject, count: number): Promise<EventsReport
   return { kind: 'events', times, tables, tableMs };
 }
 
-/** A free subnet among 60,000 taken ones. */
+/** A free subnet among 60,000 taken ones, of one family and of both. */
 function allocation(): void {
+  const taken = v4Taken();
   const config = parseNetworkConfig(CONFIG);
-  const taken = v4SubnetsOf(Array.from({ length: LEASES }, (_, n) => nthLease(n).subnet))
-    .map((cidr) => ({ cidr, at: Math.random() }))
+  samples.allocation = timeAllocations('allocation: one of 65,536 subnets, 60,000 taken', config, taken);
+  const both = parseNetworkConfig(DUAL_CONFIG);
+  samples.dualAllocation = timeAllocations(
+    'allocation: the same in a network of both families',
+    both,
+    taken.map(({ v4 }, n) => ({ v4, v6: new Cidr6(`fd00:0:0:${((n * 7919) % LEASES).toString(16)}::`, 64) })),
+  );
+}
+
+function v4Taken(): LeaseSubnet[] {
+  return Array.from({ length: LEASES }, (_, n) => nthLease(n).subnet)
+    .map((subnet) => ({ subnet, at: Math.random() }))
     .sort((a, b) => a.at - b.at)
     .slice(0, TAKEN)
-    .map(({ cidr }) => cidr);
+    .map(({ subnet }) => subnet);
+}
+
+function timeAllocations(what: string, config: NetworkConfig, taken: readonly LeaseSubnet[]): number[] {
   const times: number[] = [];
   for (let i = 0; i < ALLOCATIONS; i++) {
     const started = performance.now();
     chooseSubnet(config, taken, Math.random);
     times.push(performance.now() - started);
   }
-  samples.allocation = times;
-  figure('allocation: one of 65,536 subnets, 60,000 taken, median', 'ms', quantile(times, 0.5), 10);
+  figure(`${what}, median`, 'ms', quantile(times, 0.5), 10);
   // A collection of garbage falls into some of them, and the first runs before the code is compiled.
-  figure('allocation: the same, slowest of 100', 'ms', Math.max(...times));
+  figure(`${what}, slowest of ${ALLOCATIONS}`, 'ms', Math.max(...times));
+  return times;
 }
 
 async function main(): Promise<number> {

@@ -22,7 +22,7 @@ async function main(endpoint: string, own: number): Promise<void> {
   const manager = new LocalManager(
     new EtcdRegistry({ endpoints: [endpoint], prefix: PREFIX, ...none }),
     'Etcd',
-    null,
+    { v4: null, v6: null },
   );
   const stop = new AbortController();
   const { attrs } = nthLease(own);

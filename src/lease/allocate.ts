@@ -1,17 +1,33 @@
 import type { NetworkConfig } from '../config.js';
 import { LeaseError } from '../errors.js';
-import { Cidr4, formatIp4 } from '../ip.js';
-import { v4SubnetsOf } from './lease.js';
+import type { Cidr4 } from '../ip.js';
+import { ip6ToNumber } from '../ip6.js';
+import type { Cidr6 } from '../ip6.js';
+import { countSubnets, freeSubnets } from './free-subnets.js';
 import type { LeaseSubnet } from './lease.js';
+import { ipv4Space, ipv6Space, Spans } from './subnet-space.js';
+import type { SubnetSpace } from './subnet-space.js';
 
 /** How many free subnets the dice choose from: enough that hosts which start together seldom collide. */
 const MOST_CANDIDATES = 100;
 
 /** Among used subnets, this part of them, those that expired first, is what the dice choose from. */
 const OLDEST_PART = 0.25;
+/** The most used subnets that are compared. */
+const MOST_RANKED = 1 << 20;
 
 /** The part of the network config that says which subnets there are. */
-export type SubnetRange = Pick<NetworkConfig, 'subnetMin' | 'subnetMax' | 'subnetLen'>;
+export type SubnetRange = Pick<
+  NetworkConfig,
+  | 'enableIPv4'
+  | 'subnetMin'
+  | 'subnetMax'
+  | 'subnetLen'
+  | 'enableIPv6'
+  | 'ipv6SubnetMin'
+  | 'ipv6SubnetMax'
+  | 'ipv6SubnetLen'
+>;
 
 /** A lease that has run out, and when; in any unit that orders. */
 export interface UsedSubnet {
@@ -19,135 +35,145 @@ export interface UsedSubnet {
   readonly since: number;
 }
 
-/** Whether a host may hold `subnet` under this config. A dual-stack lease may not: only IPv4 is allocated. */
-export function isCompatible(subnet: LeaseSubnet, range: SubnetRange): boolean {
-  const { v4, v6 } = subnet;
+/** Whether a host may hold `subnet` under this config: a part for each family that is enabled, and no other. */
+export function isCompatible({ v4, v6 }: LeaseSubnet, range: SubnetRange): boolean {
   return (
-    v6 === null &&
-    v4 !== null &&
-    v4.length === range.subnetLen &&
-    v4.equals(v4.network()) &&
-    v4.ip >= range.subnetMin &&
-    v4.ip <= range.subnetMax
+    (v4 === null ? !range.enableIPv4 : isCompatible4(v4, range)) &&
+    (v6 === null ? !range.enableIPv6 : isCompatible6(v6, range))
   );
 }
 
+/** Whether it may be the IPv4 part of a host's subnet. */
+export function isCompatible4(cidr: Cidr4, range: SubnetRange): boolean {
+  return (
+    range.enableIPv4 &&
+    cidr.length === range.subnetLen &&
+    cidr.equals(cidr.network()) &&
+    cidr.ip >= range.subnetMin &&
+    cidr.ip <= range.subnetMax
+  );
+}
+
+/** Whether it may be the IPv6 part of a host's subnet. */
+export function isCompatible6(cidr: Cidr6, range: SubnetRange): boolean {
+  if (!range.enableIPv6 || cidr.length !== range.ipv6SubnetLen || !cidr.equals(cidr.network())) return false;
+  const ip = ip6ToNumber(cidr.ip);
+  return ip >= ip6ToNumber(range.ipv6SubnetMin) && ip <= ip6ToNumber(range.ipv6SubnetMax);
+}
+
 /**
- * The first free subnets, lowest first, from `subnetMin` to `subnetMax` inclusive.
- * @param taken in any order, of any size; they may overlap each other
- * @param most how many to find at most
+ * How many hosts the network has subnets for, and how many more: those of the family that has fewer.
+ * @param taken in any order, of any size
  */
-export function freeSubnets(range: SubnetRange, taken: readonly Cidr4[], most = MOST_CANDIDATES): Cidr4[] {
-  // Addresses are plain numbers here, not wrapped to 32 bits: beyond 255.255.255.255 they still compare right.
-  const step = SIZES[range.subnetLen] ?? 0;
-  const free: Cidr4[] = [];
-  for (let base = range.subnetMin; base <= range.subnetMax && free.length < most; base += WINDOW * step) {
-    const isTaken = markTaken(taken, base, step, Math.min(WINDOW, (range.subnetMax - base) / step + 1));
-    for (let i = isTaken.indexOf(0); i >= 0 && free.length < most; i = isTaken.indexOf(0, i + 1)) {
-      free.push(new Cidr4(base + i * step, range.subnetLen));
-    }
-  }
-  return free;
-}
-
-/** How many subnets there are, and how many of them nothing in `taken` overlaps. */
-export function countSubnets(
+export function countHosts(
   range: SubnetRange,
-  taken: readonly Cidr4[],
+  taken: readonly LeaseSubnet[],
 ): { readonly all: number; readonly free: number } {
-  const step = SIZES[range.subnetLen] ?? 1;
-  const all = Math.max(0, Math.floor((range.subnetMax - range.subnetMin) / step) + 1);
-  const spans = taken.map((cidr) => spanOf(cidr, range.subnetMin, step, all)).sort((a, b) => a.from - b.from);
-  let free = all;
-  let end = 0;
-  for (const { from, to } of spans) {
-    free -= Math.max(0, to - Math.max(from, end));
-    end = Math.max(end, to);
-  }
-  return { all, free };
-}
-
-/** Which of the `count` subnets of `step` addresses from `base` on a prefix overlaps: `from` up to and without `to`. */
-function spanOf(
-  { ip, length }: Cidr4,
-  base: number,
-  step: number,
-  count: number,
-): { from: number; to: number } {
-  const size = SIZES[length] ?? 0;
-  const first = ip - (ip % size);
+  const counts = [
+    ...(range.enableIPv4 ? [countSubnets(ipv4Space(range), spansOf4(range, taken))] : []),
+    ...(range.enableIPv6 ? [countSubnets(ipv6Space(range), spansOf6(range, taken))] : []),
+  ];
   return {
-    from: Math.max(0, Math.floor((first - base) / step)),
-    to: Math.min(count, Math.floor((first + size - 1 - base) / step) + 1),
+    all: Math.min(...counts.map(({ all }) => all)),
+    free: Math.min(...counts.map(({ free }) => free)),
   };
 }
 
-/** How many subnets are looked at together, each as a byte. */
-const WINDOW = 1 << 20;
-
-/** How many addresses a prefix of each length holds. */
-const SIZES = Array.from({ length: 33 }, (_, length) => 2 ** (32 - length));
-
-/** Which of the `count` subnets of `step` addresses from `base` on are taken, be it in part. */
-function markTaken(taken: readonly Cidr4[], base: number, step: number, count: number): Uint8Array {
-  const isTaken = new Uint8Array(count);
-  for (const cidr of taken) {
-    const { from, to } = spanOf(cidr, base, step, count);
-    if (to - from === 1) isTaken[from] = 1;
-    else if (to > from) isTaken.fill(1, from, to);
-  }
-  return isTaken;
-}
-
 /**
- * A subnet for a host that had none. One that was never used, as far as is known: one of the first free ones, each as
- * likely as the others. Else one of those that have been out of use for longest, so that packets and caches that
+ * A subnet for a host, each family by itself. One that was never used, as far as is known: one of the first free ones,
+ * each as likely as the others. Else one of those that have been out of use for longest, so that packets and caches that
  * still know its former host have had the most time to go.
+ *
+ * One throw of the dice decides for both families. Hosts that choose from the same list at the same time then collide
+ * in both or in none, and a collision in both is one of store keys, which the store itself decides.
+ * @param taken in any order, of any size; they may overlap each other
  * @param random gives numbers in [0, 1)
  * @param used leases that have run out
+ * @param kept what is settled already
  * @throws LeaseError when none is free.
  */
 export function chooseSubnet(
   range: SubnetRange,
-  taken: readonly Cidr4[],
+  taken: readonly LeaseSubnet[],
   random: () => number,
   used: readonly UsedSubnet[] = [],
-): Cidr4 {
-  const usedOnes = v4SubnetsOf(used.map(({ subnet }) => subnet));
-  const unused = freeSubnets(range, used.length === 0 ? taken : [...taken, ...usedOnes]);
-  const candidates = unused.length > 0 || used.length === 0 ? unused : longestUnused(range, taken, used);
-  const chosen = candidates[Math.floor(random() * candidates.length)];
-  if (chosen === undefined) throw outOfSubnets(range, taken);
-  return chosen;
+  kept: LeaseSubnet = { v4: null, v6: null },
+): LeaseSubnet {
+  const dice = random();
+  const usedOnes = used.map(({ subnet }) => subnet);
+  let { v4, v6 } = kept;
+  if (v4 === null && range.enableIPv4) {
+    const since = used.filter(({ subnet }) => subnet.v4 !== null).map((lease) => lease.since);
+    const former = { spans: spansOf4(range, usedOnes), since };
+    v4 = choose(ipv4Space(range), spansOf4(range, taken), former, dice);
+  }
+  if (v6 === null && range.enableIPv6) {
+    const since = used.filter(({ subnet }) => subnet.v6 !== null).map((lease) => lease.since);
+    const former = { spans: spansOf6(range, usedOnes), since };
+    v6 = choose(ipv6Space(range), spansOf6(range, taken), former, dice);
+  }
+  return { v4, v6 };
+}
+
+function spansOf4(range: SubnetRange, subnets: readonly LeaseSubnet[]): Spans {
+  const space = ipv4Space(range);
+  const spans = new Spans(subnets.length);
+  for (const { v4 } of subnets) if (v4 !== null) space.addSpan(v4, spans);
+  return spans;
+}
+
+function spansOf6(range: SubnetRange, subnets: readonly LeaseSubnet[]): Spans {
+  const space = ipv6Space(range);
+  const spans = new Spans(subnets.length);
+  for (const { v6 } of subnets) if (v6 !== null) space.addSpan(v6, spans);
+  return spans;
+}
+
+/** Leases that have run out, of one family. */
+interface Former {
+  readonly spans: Spans;
+  /** Of each of them. */
+  readonly since: readonly number[];
+}
+
+function choose<Prefix>(space: SubnetSpace<Prefix>, taken: Spans, former: Former, dice: number): Prefix {
+  const unused = freeSubnets(space, [taken, former.spans], MOST_CANDIDATES);
+  const candidates = unused.length > 0 ? unused : longestUnused(space, taken, former);
+  const chosen = candidates[Math.floor(dice * candidates.length)];
+  if (chosen === undefined) throw outOfSubnets(space, taken);
+  return space.at(chosen);
 }
 
 /** The free subnets whose last use is longest ago. A lease of another size counts for each subnet that it touches. */
-function longestUnused(range: SubnetRange, taken: readonly Cidr4[], used: readonly UsedSubnet[]): Cidr4[] {
-  const step = 2 ** (32 - range.subnetLen);
-  const free = freeSubnets(range, taken, Infinity);
-  const lastUse = new Map(free.map(({ ip }) => [ip, -Infinity]));
-  for (const { subnet, since } of used) {
-    if (subnet.v4 === null) continue;
-    const first = Math.max(subnet.v4.network().ip, range.subnetMin);
-    const last = Math.min(subnet.v4.last(), range.subnetMax);
-    for (let ip = first - (first % step); ip <= last; ip += step) {
-      const known = lastUse.get(ip);
-      if (known !== undefined && known < since) lastUse.set(ip, since);
+function longestUnused(space: SubnetSpace<unknown>, taken: Spans, { spans, since }: Former): number[] {
+  const free = freeSubnets(space, [taken], MOST_RANKED);
+  const lastUse = new Float64Array(free.length).fill(-Infinity);
+  for (const [i, when] of since.entries()) {
+    const end = spans.to[i] ?? 0;
+    for (let at = firstAtLeast(free, spans.from[i] ?? 0); at < free.length && (free[at] ?? 0) < end; at++) {
+      lastUse[at] = Math.max(lastUse[at] ?? 0, when);
     }
   }
-  const age = ({ ip }: Cidr4) => lastUse.get(ip) ?? 0;
-  free.sort((a, b) => age(a) - age(b));
-  return free.slice(0, Math.min(MOST_CANDIDATES, Math.ceil(free.length * OLDEST_PART)));
+  const byAge = [...free.keys()].sort((a, b) => (lastUse[a] ?? 0) - (lastUse[b] ?? 0));
+  const oldest = Math.min(MOST_CANDIDATES, Math.ceil(free.length * OLDEST_PART));
+  return byAge.slice(0, oldest).map((at) => free[at] ?? 0);
 }
 
-function outOfSubnets(range: SubnetRange, taken: readonly Cidr4[]): LeaseError {
-  const { subnetMin, subnetMax, subnetLen } = range;
-  const step = 2 ** (32 - subnetLen);
-  const count = Math.max(0, Math.floor((subnetMax - subnetMin) / step) + 1);
-  const inside = taken.filter((cidr) => cidr.last() >= subnetMin && cidr.network().ip < subnetMax + step);
+/** Where in a sorted list the first number stands that is not less than `bound`. */
+function firstAtLeast(sorted: readonly number[], bound: number): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((sorted[middle] ?? 0) < bound) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function outOfSubnets({ size, description, keys }: SubnetSpace<unknown>, taken: Spans): LeaseError {
+  const inside = taken.from.filter((from, i) => i < taken.length && from < size && (taken.to[i] ?? 0) > 0);
   return new LeaseError(
-    `out of subnets: ${inside.length} leases take all ${count} subnets /${subnetLen} from ` +
-      `${formatIp4(subnetMin)} to ${formatIp4(subnetMax)}; widen Network or SubnetMin and SubnetMax in the ` +
+    `out of subnets: ${inside.length} leases take all ${size} subnets ${description}; widen ${keys} in the ` +
       'network config, or delete the leases of hosts that are gone',
   );
 }

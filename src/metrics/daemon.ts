@@ -2,8 +2,7 @@
 import { readdirSync } from 'node:fs';
 import type { DaemonState } from '../daemon-state.js';
 import { allOk, livenessChecks, readinessChecks } from '../health.js';
-import { countSubnets } from '../lease/allocate.js';
-import { v4SubnetsOf } from '../lease/lease.js';
+import { countHosts } from '../lease/allocate.js';
 import { VERSION } from '../version.js';
 import { one } from './family.js';
 import type { Family } from './family.js';
@@ -48,13 +47,17 @@ function storeFamilies({ storeHealth: health }: DaemonState): Family[] {
 function leaseFamilies(state: DaemonState): Family[] {
   const { lease: status, config, peers } = state;
   const leases = [...peers, ...(status === null ? [] : [status.lease])];
-  const taken = v4SubnetsOf(leases.map(({ subnet }) => subnet));
-  const subnets = config === null ? null : countSubnets(config, taken);
+  const taken = leases.map(({ subnet }) => subnet);
+  const subnets = config === null ? null : countHosts(config, taken);
   const expiration = status?.lease.expiration ?? null;
   const renewAt = status?.renewAt ?? null;
   return [
     gauge('flanneld_peers', 'Leases of other hosts.', one(peers.length)),
-    gauge('flanneld_subnets', 'Subnets that the network config allows.', one(subnets?.all ?? null)),
+    gauge(
+      'flanneld_subnets',
+      'Subnets that the network config allows, of the family that has fewer.',
+      one(subnets?.all ?? null),
+    ),
     gauge('flanneld_subnets_free', 'Those of them that no lease overlaps.', one(subnets?.free ?? null)),
     gauge(
       'flanneld_lease_held',

@@ -1,7 +1,8 @@
 import { messageOf } from '../errors.js';
 import { parseLeaseValue } from '../lease/lease-value.js';
+import { overlap } from '../lease/lease.js';
 import type { Lease, LeaseSubnet, StoredLease } from '../lease/lease.js';
-import { parseSubnetKey } from '../lease/subnet-key.js';
+import { formatSubnetKey, parseSubnetKey } from '../lease/subnet-key.js';
 import { log } from '../log.js';
 
 /** The lease that an entry's name and value make, or null after a warning that says what is wrong with them. */
@@ -19,6 +20,15 @@ export function decodeEntry(name: string, value: string): Lease | null {
     log.warning(`skipping the lease of ${name}: ${messageOf(error)}`);
     return null;
   }
+}
+
+/** Whether one of the entries of these names, other than its own, overlaps a subnet in either family. */
+export function isOverlapped(subnet: LeaseSubnet, names: readonly string[]): boolean {
+  const own = formatSubnetKey(subnet);
+  return names.some((name) => {
+    const other = name === own ? null : decodeName(name);
+    return other !== null && overlap(other, subnet);
+  });
 }
 
 function decodeName(name: string): LeaseSubnet | null {

@@ -2,17 +2,18 @@ import { once } from 'node:events';
 import { parseNetworkConfig } from '../config.js';
 import type { NetworkConfig } from '../config.js';
 import { LeaseError } from '../errors.js';
-import type { Cidr4 } from '../ip.js';
 import { chooseSubnet, isCompatible } from '../lease/allocate.js';
 import { formatPublicIp, sameHost } from '../lease/identity.js';
-import { overlap, v4SubnetsOf } from '../lease/lease.js';
+import { formatSubnet, overlap } from '../lease/lease.js';
 import type { LeaseAttrs, LeaseSubnet, OwnLease, StoredLease } from '../lease/lease.js';
 import { formatSubnetKey } from '../lease/subnet-key.js';
 import { log } from '../log.js';
 import { sleep } from '../retry.js';
+import { isComplete, orElse, usableParts, usablePrevious } from './former-subnets.js';
 import type { StoreHealth } from './health.js';
-import type { ExpiredLease, LeaseEvent, PublicAddresses, SubnetManager } from './manager.js';
+import type { LeaseEvent, PublicAddresses, SubnetManager } from './manager.js';
 import type { LeaseRegistry } from './registry.js';
+import type { PreviousSubnets } from './subnet-file.js';
 
 const LEASE_SECONDS = 86_400;
 const MOST_TRIES = 10;
@@ -28,16 +29,17 @@ export class LocalManager implements SubnetManager {
 
   /**
    * @param storeName for the description, e.g. `Etcd`
-   * @param previousSubnet what this host had before it restarted, in network form
+   * @param previous what this host had before it restarted, in network form
    * @param random gives numbers in [0, 1)
    */
   constructor(
     private readonly registry: LeaseRegistry,
     storeName: string,
-    private readonly previousSubnet: Cidr4 | null,
+    private readonly previous: PreviousSubnets,
     private readonly random: () => number = Math.random,
   ) {
-    this.description = `${storeName} Local Manager with Previous Subnet: ${previousSubnet?.toString() ?? 'None'}`;
+    const text = (previous.v4 ?? previous.v6)?.toString() ?? 'None';
+    this.description = `${storeName} Local Manager with Previous Subnet: ${text}`;
   }
 
   async getNetworkConfig(signal: AbortSignal): Promise<NetworkConfig> {
@@ -51,9 +53,12 @@ export class LocalManager implements SubnetManager {
   async acquireLease(attrs: LeaseAttrs, signal: AbortSignal): Promise<OwnLease> {
     const config = await this.getNetworkConfig(signal);
     // Subnets that could not be had although the list shows them free: an unreadable entry hides there.
-    const refused: Cidr4[] = [];
+    const refused: LeaseSubnet[] = [];
+    const removed: LeaseSubnet[] = [];
+    let attempted: LeaseSubnet | null = null;
     for (let tries = 0; tries < MOST_TRIES; tries++) {
       const leases = await this.registry.list(signal);
+      if (attempted !== null && !isAmong(attempted, leases)) refused.push(attempted);
       const own = leases.filter((lease) => sameHost(lease.attrs, attrs));
       const compatible = own.filter((lease) => isCompatible(lease.subnet, config));
       // Several: this host has taken over an address, and the lease of the host that had it before is still there.
@@ -65,12 +70,12 @@ export class LocalManager implements SubnetManager {
         continue;
       }
       const kept = await this.removeUnusable(own, signal);
+      removed.push(...own.filter((lease) => !kept.includes(lease)).map(({ subnet }) => subnet));
       const others = leases.filter((lease) => !own.includes(lease) || kept.includes(lease));
-      const v4 = await this.choose(config, attrs, others, refused, signal);
-      const lease = await this.registry.create({ v4, v6: null }, attrs, LEASE_SECONDS, signal);
+      attempted = await this.choose(config, attrs, removed, others, refused, signal);
+      const lease = await this.registry.create(attempted, attrs, LEASE_SECONDS, signal);
       if (lease !== null) return lease;
-      log.info(`another host was faster to take ${v4.toString()}; trying again`);
-      refused.push(v4);
+      log.info(`another host was faster to take ${describe(attempted)}; trying again`);
     }
     throw new LeaseError(
       `max retries reached trying to acquire a subnet: other hosts, or entries that cannot be read, were in the way ` +
@@ -161,70 +166,54 @@ export class LocalManager implements SubnetManager {
     return kept;
   }
 
-  private isPrevious({ v4 }: LeaseSubnet): boolean {
-    return v4 !== null && this.previousSubnet?.equals(v4) === true;
+  private isPrevious({ v4, v6 }: LeaseSubnet): boolean {
+    const { previous } = this;
+    if (v4 !== null) return previous.v4?.equals(v4) === true;
+    return v6 !== null && previous.v6?.equals(v6) === true;
   }
 
   /**
-   * A subnet that nobody holds: the one this host had before, by its own memory or the store's, else a free one.
+   * A subnet that nobody holds: in each family the one this host had before, by its own memory, by its lease that does
+   * not fit any more or by what the store remembers, else a free one.
+   * @param removed subnets of the former leases that were deleted just now
    * @throws LeaseError when there is none.
    */
   private async choose(
     config: NetworkConfig,
     attrs: LeaseAttrs,
+    removed: readonly LeaseSubnet[],
     others: readonly StoredLease[],
-    refused: readonly Cidr4[],
+    refused: readonly LeaseSubnet[],
     signal: AbortSignal,
-  ): Promise<Cidr4> {
-    const taken = [...v4SubnetsOf(others.map(({ subnet }) => subnet)), ...refused];
-    const previous = this.usablePrevious(config, others, taken);
-    if (previous !== null) return previous;
+  ): Promise<LeaseSubnet> {
+    const taken = [...others.map(({ subnet }) => subnet), ...refused];
+    let kept = usablePrevious(this.previous, config, others, taken);
+    if (isComplete(kept, config)) return kept;
+    for (const subnet of removed) kept = orElse(kept, usableParts(subnet, config, taken));
+    if (isComplete(kept, config)) return kept;
     const expired = await this.registry.expired(signal);
-    const former = formerSubnet(config, attrs, expired, taken);
-    if (former === null) return chooseSubnet(config, taken, this.random, expired);
-    log.info(`taking ${former.toString()} again, which this host had until its lease ran out`);
-    return former;
-  }
-
-  private usablePrevious(
-    config: NetworkConfig,
-    others: readonly StoredLease[],
-    taken: readonly Cidr4[],
-  ): Cidr4 | null {
-    const previous = this.previousSubnet;
-    if (previous === null) return null;
-    const holder = others.find(({ subnet }) => subnet.v4?.overlaps(previous));
-    if (holder !== undefined) {
-      log.warning(
-        `the previous subnet ${previous.toString()} now belongs to the host with public IP ` +
-          `${formatPublicIp(holder.attrs)}; taking another`,
-      );
-      return null;
+    const ours = expired.filter((lease) => sameHost(lease.attrs, attrs)).sort((a, b) => b.since - a.since);
+    for (const { subnet } of ours) {
+      const usable = usableParts(subnet, config, taken);
+      const before = kept;
+      kept = orElse(kept, usable);
+      if (kept.v4 !== before.v4 || kept.v6 !== before.v6) {
+        log.info(`taking ${formatSubnet(usable)} again, which this host had until its lease ran out`);
+      }
+      if (isComplete(kept, config)) return kept;
     }
-    if (taken.some((cidr) => cidr.overlaps(previous))) return null;
-    if (!isCompatible({ v4: previous, v6: null }, config)) {
-      log.error(`the previous subnet ${previous.toString()} does not fit the network config; taking another`);
-      return null;
-    }
-    log.info(`taking the previous subnet ${previous.toString()} again`);
-    return previous;
+    return chooseSubnet(config, taken, this.random, expired, kept);
   }
 }
 
-/** The subnet that the store last knew as ours, if it can be had. */
-function formerSubnet(
-  config: NetworkConfig,
-  attrs: LeaseAttrs,
-  expired: readonly ExpiredLease[],
-  taken: readonly Cidr4[],
-): Cidr4 | null {
-  const ours = expired
-    .filter((lease) => sameHost(lease.attrs, attrs) && isCompatible(lease.subnet, config))
-    .sort((a, b) => b.since - a.since);
-  return (
-    v4SubnetsOf(ours.map(({ subnet }) => subnet)).find((v4) => !taken.some((cidr) => cidr.overlaps(v4))) ??
-    null
-  );
+/** Whether a lease explains why `subnet` could not be had. */
+function isAmong(subnet: LeaseSubnet, leases: readonly StoredLease[]): boolean {
+  return leases.some((lease) => overlap(lease.subnet, subnet));
+}
+
+/** Both families. */
+function describe({ v4, v6 }: LeaseSubnet): string {
+  return [v4, v6].flatMap((cidr) => cidr?.toString() ?? []).join(' and ');
 }
 
 /**

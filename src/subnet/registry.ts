@@ -19,7 +19,10 @@ export interface LeaseRegistry {
   /** Entries that have run out, as far as the store still knows of them. */
   expired(signal: AbortSignal): Promise<readonly ExpiredLease[]>;
 
-  /** Creates the entry for `ttlSeconds`; null when the key exists (a lost race). */
+  /**
+   * Creates the entry for `ttlSeconds`; null for a lost race: when the key exists, or for a dual-stack subnet another
+   * entry that overlaps it in either family, for which there may be many keys.
+   */
   create(
     subnet: LeaseSubnet,
     attrs: LeaseAttrs,

@@ -13,7 +13,7 @@ import { readPreviousSubnets } from './subnet-file.js';
  */
 export async function createSubnetManager(options: Options, signal: AbortSignal): Promise<SubnetManager> {
   if (options.kubeSubnetMgr) return openKube(options, process.env, signal);
-  const previous = readPreviousSubnets(options.subnetFile).v4;
+  const previous = readPreviousSubnets(options.subnetFile);
   if (options.subnetDir !== '') {
     return new LocalManager(new DirectoryRegistry(resolve(options.subnetDir)), 'Directory', previous);
   }

@@ -6,12 +6,12 @@ import type { LeaseAttrs, OwnLease } from '../../src/lease/lease.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
 import { LocalManager } from '../../src/subnet/local-manager.js';
 import type { TestStore } from './store-conformance.js';
-import { attrsOf, DAY_SECONDS, forever, subnetOf, WatchTable } from './store.js';
+import { NO_PREVIOUS, attrsOf, DAY_SECONDS, forever, subnetOf, WatchTable } from './store.js';
 
 /** Hosts whose public IP changes, and hosts that share one. */
 export function movingTests(store: () => TestStore): void {
   const manager = (previous: string | null = null): LocalManager =>
-    new LocalManager(store().registry(), 'Test', previous === null ? null : subnetOf(previous).v4);
+    new LocalManager(store().registry(), 'Test', previous === null ? NO_PREVIOUS : subnetOf(previous));
   const acquire = (attrs: LeaseAttrs, previous: string | null = null): Promise<OwnLease> =>
     manager(previous).acquireLease(attrs, forever);
   const behindNat = (port: number) => attrsOf('203.0.113.7', { backendData: formatOwnPort(port) });

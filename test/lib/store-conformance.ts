@@ -7,8 +7,18 @@ import { Cidr4 } from '../../src/ip.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
 import { LocalManager } from '../../src/subnet/local-manager.js';
 import type { LeaseRegistry } from '../../src/subnet/registry.js';
+import { familyTests } from './families-conformance.js';
 import { movingTests } from './moving-conformance.js';
-import { attrsOf, captureLog, DAY_SECONDS, forever, stopWatches, subnetOf, WatchTable } from './store.js';
+import {
+  NO_PREVIOUS,
+  attrsOf,
+  captureLog,
+  DAY_SECONDS,
+  forever,
+  stopWatches,
+  subnetOf,
+  WatchTable,
+} from './store.js';
 
 /** An empty store of its own for each test, and ways into it that bypass the registry. */
 export interface TestStore {
@@ -34,6 +44,9 @@ export function conformance(name: string, open: () => Promise<TestStore>): void 
   });
   describe(`${name}: moving hosts`, () => {
     movingTests(withStore(open));
+  });
+  describe(`${name}: two families, and IPv6 alone`, () => {
+    familyTests(withStore(open));
   });
   describe(`${name}: watch`, () => {
     watchTests(withStore(open));
@@ -166,7 +179,12 @@ function registryTests(store: () => TestStore): void {
 
 function managerTests(store: () => TestStore): void {
   const manager = (previous: string | null = null, random?: () => number): LocalManager =>
-    new LocalManager(store().registry(), 'Test', previous === null ? null : subnetOf(previous).v4, random);
+    new LocalManager(
+      store().registry(),
+      'Test',
+      previous === null ? NO_PREVIOUS : subnetOf(previous),
+      random,
+    );
   const acquire = (ip: string, previous: string | null = null): Promise<OwnLease> =>
     manager(previous).acquireLease(attrsOf(ip), forever);
   beforeEach(() => store().putConfig(CONFIG));

@@ -1,25 +1,34 @@
 import { setMaxListeners } from 'node:events';
-import { Cidr4, formatIp4, parseIp4 } from '../../src/ip.js';
-import type { LeaseAttrs } from '../../src/lease/lease.js';
+import { Cidr4, parseIp4 } from '../../src/ip.js';
+import { canonicalIp6, Cidr6 } from '../../src/ip6.js';
+import type { LeaseAttrs, LeaseSubnet } from '../../src/lease/lease.js';
+import { formatPublicIp } from '../../src/lease/identity.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
+import { Spans } from '../../src/lease/subnet-space.js';
+import type { SubnetSpace } from '../../src/lease/subnet-space.js';
 import { configureLog } from '../../src/log.js';
 import type { LeaseEvent } from '../../src/subnet/manager.js';
 import type { LeaseRegistry } from '../../src/subnet/registry.js';
+import type { PreviousSubnets } from '../../src/subnet/subnet-file.js';
 import { eventually } from './eventually.js';
 
 export const DAY_SECONDS = 86_400;
+
+/** A host that had no subnet before. */
+export const NO_PREVIOUS: PreviousSubnets = { v4: null, v6: null };
 
 /** A signal that never fires. */
 export const forever: AbortSignal = new AbortController().signal;
 setMaxListeners(0, forever);
 
-/** What a udp host at `ip` announces. */
+/** What a udp host at `ip`, of either family, announces. */
 export function attrsOf(ip: string, more: Partial<LeaseAttrs> = {}): LeaseAttrs {
   const publicIp = parseIp4(ip);
-  if (publicIp === undefined) throw new Error(`not an address: ${ip}`);
+  const publicIpV6 = canonicalIp6(ip);
+  if (publicIp === undefined && publicIpV6 === undefined) throw new Error(`not an address: ${ip}`);
   return {
-    publicIp,
-    publicIpV6: null,
+    publicIp: publicIp ?? 0,
+    publicIpV6: publicIpV6 ?? null,
     backendType: '',
     backendData: null,
     backendV6Data: null,
@@ -27,10 +36,26 @@ export function attrsOf(ip: string, more: Partial<LeaseAttrs> = {}): LeaseAttrs 
   };
 }
 
+/** Of both families: `10.5.1.0/24 fd00::/64`, either of which may be missing. */
+export function bothOf(cidrs: string): LeaseSubnet {
+  const parts = cidrs.split(' ');
+  return {
+    v4: parts.map((part) => Cidr4.parse(part)).find((cidr) => cidr !== undefined) ?? null,
+    v6: parts.map((part) => Cidr6.parse(part)).find((cidr) => cidr !== undefined) ?? null,
+  };
+}
+
 export function subnetOf(cidr: string): { v4: Cidr4; v6: null } {
   const v4 = Cidr4.parse(cidr);
   if (v4 === undefined) throw new Error(`not a subnet: ${cidr}`);
   return { v4, v6: null };
+}
+
+/** The subnets of a space that prefixes overlap. */
+export function spansOf<Prefix>(space: SubnetSpace<Prefix>, prefixes: readonly Prefix[]): Spans {
+  const spans = new Spans(prefixes.length);
+  for (const prefix of prefixes) space.addSpan(prefix, spans);
+  return spans;
 }
 
 /** The log lines written from now on. */
@@ -97,7 +122,7 @@ export class WatchTable {
     }
     if (event.type === 'snapshot') this.leases.clear();
     for (const { subnet, attrs } of event.type === 'put' ? [event.lease] : event.leases) {
-      this.leases.set(formatSubnetKey(subnet), formatIp4(attrs.publicIp));
+      this.leases.set(formatSubnetKey(subnet), formatPublicIp(attrs));
     }
   }
 }

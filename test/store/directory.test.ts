@@ -28,6 +28,7 @@ import { eventually } from '../lib/eventually.js';
 import { conformance } from '../lib/store-conformance.js';
 import type { TestStore } from '../lib/store-conformance.js';
 import {
+  NO_PREVIOUS,
   attrsOf,
   captureLog,
   DAY_SECONDS,
@@ -134,7 +135,10 @@ describe('directory', () => {
       await age(join(subnets, name), seconds);
     }
     const acquire = async (ip: string): Promise<string> => {
-      const { subnet } = await new LocalManager(registry, 'Test', null).acquireLease(attrsOf(ip), forever);
+      const { subnet } = await new LocalManager(registry, 'Test', NO_PREVIOUS).acquireLease(
+        attrsOf(ip),
+        forever,
+      );
       return formatSubnetKey(subnet);
     };
     assert.equal(await acquire('192.168.0.7'), '10.5.0.192-26', 'never used');
@@ -145,7 +149,7 @@ describe('directory', () => {
   it('gives a host that comes back the subnet that ran out meanwhile', async () => {
     await registry.readConfig(forever).catch(() => undefined);
     await writeFile(join(dir, 'config'), '{"Network":"10.5.0.0/16"}');
-    const host = new LocalManager(registry, 'Test', null);
+    const host = new LocalManager(registry, 'Test', NO_PREVIOUS);
     const { subnet } = await host.acquireLease(attrsOf('192.168.0.1'), forever);
     await age(join(subnets, formatSubnetKey(subnet)), DAY_SECONDS + 60);
     const again = await host.acquireLease(attrsOf('192.168.0.1'), forever);
@@ -271,7 +275,7 @@ describe('directory', () => {
 
   it('does not let an owner renew what another has taken over', async () => {
     const subnet = subnetOf('10.5.1.0/24');
-    const manager = new LocalManager(registry, 'Directory', null);
+    const manager = new LocalManager(registry, 'Directory', NO_PREVIOUS);
     const mine = await registry.create(subnet, attrsOf('192.168.0.1'), DAY_SECONDS, forever);
     assert.ok(mine);
     await age(join(subnets, '10.5.1.0-24'), DAY_SECONDS + 5);

@@ -6,7 +6,7 @@ import { LocalManager } from '../../src/subnet/local-manager.js';
 import { EtcdCluster } from '../lib/etcd.js';
 import type { Etcd } from '../lib/etcd.js';
 import { eventually } from '../lib/eventually.js';
-import { attrsOf, captureLog, forever, stopWatches, WatchTable } from '../lib/store.js';
+import { NO_PREVIOUS, attrsOf, captureLog, forever, stopWatches, WatchTable } from '../lib/store.js';
 
 const PREFIX = '/coreos.com/network';
 // The defaults of etcd: no elections but those that the tests bring about.
@@ -81,7 +81,7 @@ describe('etcd: a cluster of three', { timeout: 400_000 }, () => {
   });
 
   it('keeps leases through the loss of its leader', async () => {
-    const manager = new LocalManager(registry, 'Etcd', null);
+    const manager = new LocalManager(registry, 'Etcd', NO_PREVIOUS);
     const lease = await manager.acquireLease(attrsOf('192.168.0.1'), forever);
     const leader = await cluster.leader();
     await leader.kill();

@@ -13,7 +13,7 @@ import { EtcdRegistry } from '../../src/subnet/etcd/registry.js';
 import { LocalManager } from '../../src/subnet/local-manager.js';
 import { Etcd } from '../lib/etcd.js';
 import { eventually } from '../lib/eventually.js';
-import { attrsOf, captureLog, DAY_SECONDS, forever, subnetOf } from '../lib/store.js';
+import { NO_PREVIOUS, attrsOf, captureLog, DAY_SECONDS, forever, subnetOf } from '../lib/store.js';
 import { TcpProxy } from '../lib/tcp-proxy.js';
 
 const PREFIX = '/coreos.com/network';
@@ -80,7 +80,7 @@ class Host {
 
   /** @param stack stands for the machine, or container, that it runs on */
   static async start(stack: number, ip: string, endpoints?: string[]): Promise<Host> {
-    const manager = new LocalManager(open(stack, endpoints), 'Etcd', null);
+    const manager = new LocalManager(open(stack, endpoints), 'Etcd', NO_PREVIOUS);
     return new Host(manager, await manager.acquireLease(attrsOf(ip), forever));
   }
 
@@ -235,7 +235,7 @@ describe('a store that was wiped and filled again', { timeout: 200_000 }, () => 
   it('keeps the entry of another host although it has the same revision', async () => {
     const own = await Etcd.start();
     closers.push(() => own.close());
-    const manager = new LocalManager(open(1, [own.endpoint]), 'Etcd', subnetOf('10.5.1.0/24').v4);
+    const manager = new LocalManager(open(1, [own.endpoint]), 'Etcd', subnetOf('10.5.1.0/24'));
     await own.ctl('put', `${PREFIX}/config`, '{"Network":"10.5.0.0/16"}');
     const lease = await manager.acquireLease(attrsOf('192.168.0.1'), forever);
     const revision = await own.revision();
@@ -269,7 +269,7 @@ describe('etcd leases', { timeout: 400_000 }, () => {
   it('are not left behind by connections that break anywhere, once the store is back', async () => {
     const proxy = await TcpProxy.to(etcd.port);
     closers.push(() => proxy.close());
-    const manager = new LocalManager(open(1, [proxy.endpoint], { requestMs: 1_000 }), 'Etcd', null);
+    const manager = new LocalManager(open(1, [proxy.endpoint], { requestMs: 1_000 }), 'Etcd', NO_PREVIOUS);
     let lease = await manager.acquireLease(attrsOf('192.168.0.1'), forever);
     const proper = (await etcd.leases()).length;
     assert.equal(proper, 1);

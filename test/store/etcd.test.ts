@@ -75,7 +75,7 @@ describe('etcd: what is stored', () => {
     const ownLeases = async (): Promise<string[]> =>
       (await etcd.leases()).filter((id) => !foreign.includes(id));
     await etcd.ctl('put', `${PREFIX}/config`, '{"Network":"10.244.0.0/16"}');
-    const manager = new LocalManager(registry, 'Etcd', subnetOf('10.244.33.0/24').v4);
+    const manager = new LocalManager(registry, 'Etcd', subnetOf('10.244.33.0/24'));
     const lease = await manager.acquireLease(attrsOf('192.168.77.1'), forever);
     const got = JSON.parse(await etcd.ctl('get', '--prefix', `${PREFIX}/subnets`, '-w', 'json')) as {
       kvs: { key: string; value: string; lease: number }[];

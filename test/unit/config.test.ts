@@ -1,14 +1,21 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { parseNetworkConfig } from '../../src/config.js';
+import { parseKubeNetworkConfig, parseNetworkConfig } from '../../src/config.js';
 import { ConfigError } from '../../src/errors.js';
 import { formatIp4 } from '../../src/ip.js';
+import { Cidr6, ip6ToNumber } from '../../src/ip6.js';
 
 /** The computed range as text. */
 function rangeOf(config: object): string {
   const { network, subnetLen, subnetMin, subnetMax } = parseNetworkConfig(JSON.stringify(config));
   return `${network.toString()} ${subnetLen} ${formatIp4(subnetMin)} ${formatIp4(subnetMax)}`;
+}
+
+function ipv6RangeOf(config: object): string {
+  const parsed = parseNetworkConfig(JSON.stringify({ EnableIPv4: false, EnableIPv6: true, ...config }));
+  const { ipv6Network, ipv6SubnetLen, ipv6SubnetMin, ipv6SubnetMax } = parsed;
+  return `${ipv6Network?.toString() ?? ''} ${ipv6SubnetLen} ${ipv6SubnetMin} ${ipv6SubnetMax}`;
 }
 
 function refuses(text: string, ...words: string[]): void {
@@ -33,6 +40,9 @@ describe('parseNetworkConfig: reading', () => {
         enableIPv6: false,
         enableNFTables: false,
         ipv6Network: null,
+        ipv6SubnetMin: '::',
+        ipv6SubnetMax: '::',
+        ipv6SubnetLen: 0,
         network: null,
         subnetMin: 0x0a030100,
         subnetMax: 0x0a03ff00,
@@ -155,6 +165,66 @@ describe('parseNetworkConfig: defaults and checks', () => {
     });
   }
 
+  const ipv6Ranges: [object, string][] = [
+    [{ IPv6Network: 'fc00::/48' }, 'fc00::/48 64 fc00:0:0:1:: fc00:0:0:ffff::'],
+    [{ IPv6Network: 'fc00::/62' }, 'fc00::/62 64 fc00:0:0:1:: fc00:0:0:3::'],
+    [{ IPv6Network: 'fc00::/63' }, 'fc00::/63 65 fc00::8000:0:0:0 fc00:0:0:1:8000::'],
+    [{ IPv6Network: 'fc00::/124' }, 'fc00::/124 126 fc00::4 fc00::c'],
+    [
+      { IPv6Network: 'fc00:1:2:3::/48', IPv6SubnetLen: 56 },
+      'fc00:1:2::/48 56 fc00:1:2:100:: fc00:1:2:ff00::',
+    ],
+    [
+      { IPv6Network: '2000::/3', IPv6SubnetLen: 126 },
+      '2000::/3 126 2000::4 3fff:ffff:ffff:ffff:ffff:ffff:ffff:fffc',
+    ],
+    [{ IPv6Network: 'ffff::/16' }, 'ffff::/16 64 ffff:0:0:1:: ffff:ffff:ffff:ffff::'],
+    [
+      { IPv6Network: 'fc00::/48', IPv6SubnetMin: '::', IPv6SubnetMax: null, IPv6SubnetLen: null },
+      'fc00::/48 64 fc00:0:0:1:: fc00:0:0:ffff::',
+    ],
+    [
+      { IPv6Network: 'fc00::/48', IPv6SubnetMin: 'FC00:0:0:0::', IPv6SubnetMax: 'fc00:0:0:7::' },
+      'fc00::/48 64 fc00:: fc00:0:0:7::',
+    ],
+    [
+      { IPv6Network: 'fc00::/48', IPv6SubnetMin: 'fc00:0:0:9::', IPv6SubnetMax: 'fc00:0:0:8::' },
+      'fc00::/48 64 fc00:0:0:9:: fc00:0:0:8::',
+    ],
+  ];
+  for (const [config, range] of ipv6Ranges) {
+    test(JSON.stringify(config), () => {
+      assert.equal(ipv6RangeOf(config), range);
+    });
+  }
+
+  test('both families', () => {
+    const both = { EnableIPv6: true, Network: '10.3.0.0/16', IPv6Network: 'fc00::/48' };
+    assert.equal(rangeOf(both), '10.3.0.0/16 24 10.3.1.0 10.3.255.0');
+    assert.equal(ipv6RangeOf({ ...both, EnableIPv4: true }), 'fc00::/48 64 fc00:0:0:1:: fc00:0:0:ffff::');
+  });
+
+  test('nothing is asked of a family that is not enabled', () => {
+    const bad = { Network: '10.3.0.0/30', SubnetMin: '1.2.3.4', SubnetLen: 99 };
+    assert.equal(
+      ipv6RangeOf({ ...bad, IPv6Network: 'fc00::/48' }),
+      'fc00::/48 64 fc00:0:0:1:: fc00:0:0:ffff::',
+    );
+    const v6 = { IPv6Network: 'fc00::/127', IPv6SubnetLen: 3, IPv6SubnetMax: '1::' };
+    assert.equal(rangeOf({ Network: '10.3.0.0/16', ...v6 }), '10.3.0.0/16 24 10.3.1.0 10.3.255.0');
+    // Whoever selects the addresses refuses this one, as flannel does.
+    const neither = parseNetworkConfig('{"EnableIPv4":false}');
+    assert.deepEqual([neither.enableIPv4, neither.enableIPv6], [false, false]);
+  });
+
+  test('Kubernetes gives the subnets: nothing is asked of them or filled in', () => {
+    const config = parseKubeNetworkConfig(
+      '{"EnableIPv6":true,"Network":"10.3.0.0/30","IPv6Network":"fc00::/127","IPv6SubnetMin":"1::1"}',
+    );
+    assert.deepEqual([config.subnetMin, config.subnetLen, config.ipv6SubnetLen], [0, 0, 0]);
+    assert.deepEqual([config.ipv6SubnetMin, config.ipv6SubnetMax], ['1::1', '::']);
+  });
+
   const fourSubnets = 'network must be able to accommodate at least four subnets';
   const refused: [string, ...string[]][] = [
     ['null', 'please define a correct Network parameter in the flannel config'],
@@ -194,11 +264,64 @@ describe('parseNetworkConfig: defaults and checks', () => {
       '{"Network":"10.3.0.0/16","SubnetMin":"10.3.1.1","SubnetMax":"10.2.0.0"}',
       'SubnetMax is not in the range',
     ],
-    ['{"Network":"10.3.0.0/16","EnableIPv6":true}', 'set EnableIPv6 to false'],
-    ['{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48"}', 'set EnableIPv6 to false'],
-    ['{"Network":"10.3.0.0/16","EnableIPv4":false}', 'EnableIPv4 is false', 'set EnableIPv4 to true'],
   ];
   for (const [text, ...words] of refused) {
+    test(`refuses ${text}`, () => {
+      refuses(text, ...words);
+    });
+  }
+
+  const v6 = (members: string) => `{"EnableIPv4":false,"EnableIPv6":true,${members}}`;
+  const noNetwork = 'please define a correct IPv6Network parameter in the flannel config';
+  const ipv6Refused: [string, ...string[]][] = [
+    [v6('"Network":"10.3.0.0/16"'), noNetwork, '"IPv6Network":"fd00:5::/48"'],
+    [v6('"IPv6Network":"::/0"'), noNetwork],
+    [v6('"IPv6Network":"10.3.0.0/16"'), noNetwork],
+    [
+      v6('"IPv6Network":"fc00::/48","IPv6SubnetLen":127'),
+      'SubnetLen must be less than /127: IPv6SubnetLen is 127',
+      'expected 50 to 126',
+    ],
+    [v6('"IPv6Network":"fc00::/48","IPv6SubnetLen":49'), fourSubnets, 'IPv6SubnetLen is 49', 'fc00::/48'],
+    [
+      v6('"IPv6Network":"fc00::/125","IPv6SubnetLen":126'),
+      fourSubnets,
+      'expected an IPv6Network of /124 or larger',
+    ],
+    [
+      v6('"IPv6Network":"fc00::/125"'),
+      'IPv6Network is too small. Minimum useful network prefix is /124',
+      'fc00::/125',
+    ],
+    [
+      v6('"IPv6Network":"fc00::/48","IPv6SubnetMin":"fc00:0:1::"'),
+      'IPv6SubnetMin is not in the range of the IPv6Network',
+      'fc00:0:1::',
+      'fc00::ffff:ffff:ffff:ffff:ffff',
+    ],
+    [
+      v6('"IPv6Network":"fc00::/48","IPv6SubnetMax":"fb00::"'),
+      'IPv6SubnetMax is not in the range of the IPv6Network',
+      'fb00::',
+    ],
+    [
+      v6('"IPv6Network":"fc00::/48","IPv6SubnetMin":"fc00:0:0:1::1"'),
+      'IPv6SubnetMin is not on a SubnetLen boundary: fc00:0:0:1::1',
+      'a /64, such as fc00:0:0:1::',
+    ],
+    [
+      v6('"IPv6Network":"fc00::/48","IPv6SubnetMax":"fc00:0:0:9:8000::"'),
+      'IPv6SubnetMax is not on a SubnetLen boundary: fc00:0:0:9:8000::',
+    ],
+    [
+      v6('"IPv6Network":"fc00::/48","IPv6SubnetMin":"fc00::1","IPv6SubnetMax":"fb00::"'),
+      'IPv6SubnetMax is not in the range',
+    ],
+    ['{"EnableIPv6":true,"IPv6Network":"fc00::/48"}', 'please define a correct Network parameter'],
+    ['{"EnableIPv6":true,"Network":"10.3.0.0/16"}', noNetwork],
+    ['{"EnableIPv6":true,"Network":"10.3.0.0/29","IPv6Network":"fc00::/125"}', 'network is too small', '/28'],
+  ];
+  for (const [text, ...words] of ipv6Refused) {
     test(`refuses ${text}`, () => {
       refuses(text, ...words);
     });
@@ -220,9 +343,30 @@ describe('parseNetworkConfig: defaults and checks', () => {
     );
   });
 
+  test('IPv6 defaults are subnets inside the network, whatever it is', () => {
+    fc.assert(
+      fc.property(fc.ipV6(), fc.integer({ min: 1, max: 124 }), (ip, length) => {
+        const config = parseNetworkConfig(
+          JSON.stringify({ EnableIPv4: false, EnableIPv6: true, IPv6Network: `${ip}/${length}` }),
+        );
+        const { ipv6Network: network, ipv6SubnetMin: min, ipv6SubnetMax: max, ipv6SubnetLen } = config;
+        assert(network?.contains(min) === true && network.contains(max));
+        assert.notEqual(min, network.ip);
+        assert.ok(ip6ToNumber(min) < ip6ToNumber(max));
+        for (const bound of [min, max]) assert.equal(new Cidr6(bound, ipv6SubnetLen).network().ip, bound);
+      }),
+    );
+  });
+
   test('garbage never gives anything but a ConfigError', () => {
-    const names = ['Network', 'SubnetLen', 'SubnetMin', 'SubnetMax', 'Backend', 'EnableIPv4', 'IPv6Network'];
-    const values = fc.oneof(fc.jsonValue(), fc.constantFrom('10.3.0.0/16', '10.3.1.0', 24, '10.0.0.0/30'));
+    const names = [
+      ...['Network', 'SubnetLen', 'SubnetMin', 'SubnetMax', 'Backend', 'EnableIPv4'],
+      ...['EnableIPv6', 'IPv6Network', 'IPv6SubnetLen', 'IPv6SubnetMin', 'IPv6SubnetMax'],
+    ];
+    const values = fc.oneof(
+      fc.jsonValue(),
+      fc.constantFrom('10.3.0.0/16', '10.3.1.0', 24, '10.0.0.0/30', 'fd00::/48', 'fd00::', true),
+    );
     const almost = fc.dictionary(fc.constantFrom(...names), values).map((value) => JSON.stringify(value));
     fc.assert(
       fc.property(fc.oneof(almost, fc.json(), fc.string()), (text) => {

@@ -6,7 +6,7 @@ import type { OwnLease, StoredLease, Writer } from '../../src/lease/lease.js';
 import type { OwnLeaseChange } from '../../src/lease/tracker.js';
 import { TestClock } from '../lib/clock.js';
 import { eventually } from '../lib/eventually.js';
-import { attrsOf, captureLog, subnetOf } from '../lib/store.js';
+import { attrsOf, bothOf, captureLog, subnetOf } from '../lib/store.js';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -201,6 +201,21 @@ describe('when the own entry was touched', () => {
     assert.deepEqual(touches, ['rival-0', 'rival-2']);
     assert.equal(logged('another flanneld'), 1);
     assert.deepEqual(renewals, []);
+  });
+
+  test('a rival with our public IPv6 is named where there is no IPv4 one', async () => {
+    const attrs = attrsOf('2001:db8::1');
+    const subnet = bothOf('fd00:5:0:1::/64');
+    const keeper = keep({ ...leaseOf('own-0'), subnet, attrs });
+    assert.ok(keeper.owns(attrs) && !keeper.owns(attrsOf('2001:db8::2')));
+    keeper.observe({
+      type: 'rewritten',
+      lease: { subnet, attrs, revision: 'rival', reservation: false, writer: 'elsewhere' },
+    });
+    await clock.pass(1_000);
+    assert.deepEqual(touches, ['rival']);
+    const [line] = log.filter((text) => text.includes('another flanneld'));
+    for (const part of ['2001:db8::1', '0.0.0.0-0&fd00:5:0:1::-64']) assert.ok(line?.includes(part), line);
   });
 
   test('a lease that an operator makes a reservation is one, and the other way round', async () => {

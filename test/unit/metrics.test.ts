@@ -4,8 +4,10 @@ import { before, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { counters, histograms } from '../../src/dataplane.js';
 import type { PeerTraffic, Stats } from '../../src/dataplane.js';
+import { spansOf } from '../lib/store.js';
 import { Cidr4, parseIp4 } from '../../src/ip.js';
-import { countSubnets, freeSubnets } from '../../src/lease/allocate.js';
+import { countSubnets, freeSubnets } from '../../src/lease/free-subnets.js';
+import { ipv4Space } from '../../src/lease/subnet-space.js';
 import { backendFamilies } from '../../src/metrics/dataplane.js';
 import { histogramSamples } from '../../src/metrics/family.js';
 import type { Family } from '../../src/metrics/family.js';
@@ -171,10 +173,12 @@ test('free subnets are counted as they are allocated', () => {
     fc.property(fc.array(prefix, { maxLength: 30 }), fc.nat(100), fc.nat(100), (prefixes, from, more) => {
       const base = parseIp4('10.1.0.0') ?? 0;
       const range = { subnetLen: 24, subnetMin: base + from * 256, subnetMax: base + (from + more) * 256 };
-      const taken = prefixes.map(([offset, length]) => new Cidr4(base + offset, length));
-      const { all, free } = countSubnets(range, taken);
+      const space = ipv4Space(range);
+      const cidrs = prefixes.map(([offset, length]) => new Cidr4(base + offset, length));
+      const taken = spansOf(space, cidrs);
+      const { all, free } = countSubnets(space, taken);
       assert.equal(all, more + 1);
-      assert.equal(free, freeSubnets(range, taken, Infinity).length);
+      assert.equal(free, freeSubnets(space, [taken], Infinity).length);
     }),
   );
 });

@@ -5,6 +5,7 @@ import { formatLeaseValue } from '../../lease/lease-value.js';
 import type { LeaseAttrs, LeaseSubnet, OwnLease, StoredLease } from '../../lease/lease.js';
 import { formatSubnetKey } from '../../lease/subnet-key.js';
 import { log } from '../../log.js';
+import { isOverlapped } from '../entry.js';
 import { StoreMonitor } from '../health.js';
 import type { StoreHealth } from '../health.js';
 import type { ExpiredLease, LeaseEvent } from '../manager.js';
@@ -88,15 +89,18 @@ export class DirectoryRegistry implements LeaseRegistry {
     ttlSeconds: number,
     signal: AbortSignal,
   ): Promise<OwnLease | null> {
-    const name = formatSubnetKey(subnet);
-    const entry = newEntry(attrs, ttlSeconds);
     return this.attempt(signal, async () => {
-      const made = await this.folder.create(name, entry);
-      if (made !== null) return this.ownLease(subnet, attrs, made);
-      const former = await readEntry(join(this.folder.path, name));
-      if (former === null || isLive(former.version, this.clock.now())) return null;
-      const taken = await this.folder.replace(name, former.version.revision, entry, signal);
-      return taken === null ? null : this.ownLease(subnet, attrs, taken);
+      const made = await this.make(formatSubnetKey(subnet), newEntry(attrs, ttlSeconds), signal);
+      if (made === null) return null;
+      // Looked at after the entry is there: of two that overlap, one at least sees the other. Both may, and both give way.
+      if (subnet.v4 !== null && subnet.v6 !== null) {
+        const live = await liveEntries(this.folder.path, this.clock.now());
+        if (isOverlapped(subnet, [...live.keys()])) {
+          await this.remove(subnet, made.revision, signal);
+          return null;
+        }
+      }
+      return this.ownLease(subnet, attrs, made);
     });
   }
 
@@ -136,6 +140,15 @@ export class DirectoryRegistry implements LeaseRegistry {
 
   close(): void {
     // Nothing is held open between calls.
+  }
+
+  /** Makes an entry under a name that nothing, or nothing live, stands under; null when something does. */
+  private async make(name: string, entry: NewEntry, signal: AbortSignal): Promise<EntryVersion | null> {
+    const made = await this.folder.create(name, entry);
+    if (made !== null) return made;
+    const former = await readEntry(join(this.folder.path, name));
+    if (former === null || isLive(former.version, this.clock.now())) return null;
+    return this.folder.replace(name, former.version.revision, entry, signal);
   }
 
   private ownLease(subnet: LeaseSubnet, attrs: LeaseAttrs, version: EntryVersion): OwnLease {

@@ -24,7 +24,7 @@ function unary(request: string, response: string) {
 
 const mvccpb = {
   KeyValue: message(
-    `bytes key = 1; int64 mod_revision = 3; int64 version = 4; bytes value = 5; int64 lease = 6;`,
+    `bytes key = 1; int64 create_revision = 2; int64 mod_revision = 3; int64 version = 4; bytes value = 5; int64 lease = 6;`,
   ),
   EventType: { values: { PUT: 0, DELETE: 1 } },
   Event: message(`EventType type = 1; KeyValue kv = 2;`),
@@ -33,7 +33,7 @@ const mvccpb = {
 const etcdserverpb = {
   ResponseHeader: message(`uint64 cluster_id = 1; int64 revision = 3; uint64 raft_term = 4;`),
 
-  RangeRequest: message(`bytes key = 1; bytes range_end = 2;`),
+  RangeRequest: message(`bytes key = 1; bytes range_end = 2; bool keys_only = 8;`),
   RangeResponse: message(`ResponseHeader header = 1; repeated mvccpb.KeyValue kvs = 2;`),
   PutRequest: message(`bytes key = 1; bytes value = 2; int64 lease = 3; bool prev_kv = 4;`),
   PutResponse: message(`mvccpb.KeyValue prev_kv = 2;`),
@@ -48,7 +48,8 @@ const etcdserverpb = {
   CompareTarget: { values: { VERSION: 0, MOD: 2, VALUE: 3 } },
   Compare: message(`
     CompareResult result = 1; CompareTarget target = 2; bytes key = 3;
-    int64 version = 4; int64 mod_revision = 6; bytes value = 7;`),
+    int64 version = 4; int64 mod_revision = 6; bytes value = 7;
+    bytes range_end = 64;`),
   TxnRequest: message(`
     repeated Compare compare = 1; repeated RequestOp success = 2; repeated RequestOp failure = 3;`),
   TxnResponse: message(`ResponseHeader header = 1; bool succeeded = 2; repeated ResponseOp responses = 3;`),
@@ -115,6 +116,8 @@ export interface ResponseHeader {
 export interface KeyValue {
   readonly key: Buffer;
   readonly value: Buffer;
+  /** The store's revision at the first write of this key since it is there. */
+  readonly create_revision: string;
   /** The store's revision at the last write of this key. */
   readonly mod_revision: string;
   /** The etcd lease the key lives by; '0' when it has none. */
@@ -125,6 +128,8 @@ export interface RangeRequest {
   readonly key: Buffer;
   /** Exclusive; absent for exactly `key`. */
   readonly range_end?: Buffer;
+  /** Without the values. */
+  readonly keys_only?: boolean;
 }
 
 export interface RangeResponse {
@@ -139,7 +144,13 @@ export interface RequestOp {
 }
 
 export type Compare =
-  | { readonly target: 'VERSION'; readonly key: Buffer; readonly version: string }
+  | {
+      readonly target: 'VERSION';
+      readonly key: Buffer;
+      /** Exclusive; then it is about every key from `key` on. */
+      readonly range_end?: Buffer;
+      readonly version: string;
+    }
   | { readonly target: 'MOD'; readonly key: Buffer; readonly mod_revision: string }
   | { readonly target: 'VALUE'; readonly key: Buffer; readonly value: Buffer };
 

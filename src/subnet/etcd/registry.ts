@@ -9,7 +9,7 @@ import type { ExpiredLease, LeaseEvent } from '../manager.js';
 import type { LeaseRegistry } from '../registry.js';
 import { EtcdClient } from './client.js';
 import type { EtcdClientOptions } from './client.js';
-import { decodeEntry } from '../entry.js';
+import { decodeEntry, isOverlapped } from '../entry.js';
 import { LeaseIds, NO_LEASE } from './lease-id.js';
 import { EtcdLeases } from './leases.js';
 import type { EtcdTimings } from './member.js';
@@ -67,8 +67,37 @@ export class EtcdRegistry implements LeaseRegistry {
     ttlSeconds: number,
     signal: AbortSignal,
   ): Promise<OwnLease | null> {
-    const key = this.keyOf(subnet);
-    return this.write(subnet, attrs, ttlSeconds, [{ target: 'VERSION', key, version: '0' }], signal);
+    const { v4, v6 } = subnet;
+    const version = '0';
+    if (v4 === null || v6 === null) {
+      const key = this.keyOf(subnet);
+      return this.write(subnet, attrs, ttlSeconds, [{ target: 'VERSION', key, version }], signal);
+    }
+    // Under no key that begins with the IPv4 subnet, whatever follows: peers never see two hosts for one.
+    const { key, rangeEnd: range_end } = prefixRange(this.subnetsPrefix + v4.toString('-'));
+    const lease = await this.write(
+      subnet,
+      attrs,
+      ttlSeconds,
+      [{ target: 'VERSION', key, range_end, version }],
+      signal,
+    );
+    if (lease === null || !(await this.cameLate(subnet, signal))) return lease;
+    await this.remove(subnet, lease.revision, signal);
+    return null;
+  }
+
+  /** Whether an entry that overlaps `subnet` was there before the one of `subnet`. */
+  private async cameLate(subnet: LeaseSubnet, signal: AbortSignal): Promise<boolean> {
+    const { key, rangeEnd: range_end } = prefixRange(this.subnetsPrefix);
+    const { kvs } = await this.client.unary(rpc.range, { key, range_end, keys_only: true }, signal);
+    const own = kvs.find((kv) => kv.key.equals(this.keyOf(subnet)));
+    const createdAt = BigInt(own?.create_revision ?? 0);
+    const earlier = kvs.filter(({ create_revision }) => BigInt(create_revision) < createdAt);
+    return isOverlapped(
+      subnet,
+      earlier.map((kv) => this.nameOf(kv)),
+    );
   }
 
   async update(
@@ -165,7 +194,7 @@ export class EtcdRegistry implements LeaseRegistry {
   }
 
   private decode(kv: KeyValue): StoredLease | null {
-    const lease = decodeEntry(kv.key.toString().slice(this.subnetsPrefix.length), kv.value.toString());
+    const lease = decodeEntry(this.nameOf(kv), kv.value.toString());
     if (lease === null) return null;
     return {
       subnet: lease.subnet,
@@ -185,6 +214,10 @@ export class EtcdRegistry implements LeaseRegistry {
       if (!signal.aborted) this.monitor.failed(error);
       throw error;
     }
+  }
+
+  private nameOf({ key }: KeyValue): string {
+    return key.toString().slice(this.subnetsPrefix.length);
   }
 
   private keyOf(subnet: LeaseSubnet): Buffer {

@@ -21,7 +21,7 @@ const MOST_UNTIL_OPEN_MS = 3_000;
 export function prefixRange(prefix: string): { readonly key: Buffer; readonly rangeEnd: Buffer } {
   const key = Buffer.from(prefix);
   const rangeEnd = Buffer.from(key);
-  // The prefix ends with '/', so adding one never carries.
+  // No prefix ends with a byte of 255, so adding one never carries.
   rangeEnd.writeUInt8((rangeEnd.at(-1) ?? 0) + 1, rangeEnd.length - 1);
   return { key, rangeEnd };
 }

@@ -5,6 +5,8 @@ import { parseNetworkConfig } from '../../../src/config.js';
 import { ConfigError, FlannelError, UsageError } from '../../../src/errors.js';
 import { parseFlags } from '../../../src/flags.js';
 import { compactJson, parseJson } from '../../../src/gojson.js';
+import { Cidr4 } from '../../../src/ip.js';
+import { Cidr6 } from '../../../src/ip6.js';
 import { ownPortOf } from '../../../src/lease/identity.js';
 import { formatLeaseValue, parseLeaseValue } from '../../../src/lease/lease-value.js';
 import { formatSubnetKey, parseSubnetKey } from '../../../src/lease/subnet-key.js';
@@ -66,6 +68,9 @@ const CONFIG_NAMES = [
   'EnableIPv4',
   'EnableIPv6',
   'IPv6Network',
+  'IPv6SubnetLen',
+  'IPv6SubnetMin',
+  'IPv6SubnetMax',
   'EnableNFTables',
 ];
 const CONFIG_VALUES = [
@@ -79,6 +84,8 @@ const CONFIG_VALUES = [
   null,
   { Type: 'udp', Port: 8285 },
   'fd00::/48',
+  'fd00:0:0:7::',
+  64,
 ];
 
 const netConf: Target = {
@@ -87,10 +94,22 @@ const netConf: Target = {
     fc.oneof(mutated(nearObject(CONFIG_NAMES, CONFIG_VALUES)), fc.string({ unit: 'binary' })),
     (text) => {
       const config = attempt(() => parseNetworkConfig(text), ConfigError);
-      if (config?.enableIPv4 !== true) return;
-      assert(config.subnetMin <= config.subnetMax);
-      assert(config.network.contains(config.subnetMin) && config.network.contains(config.subnetMax));
-      assert(config.subnetLen >= config.network.length && config.subnetLen <= 32);
+      if (config === undefined) return;
+      if (config.enableIPv4) {
+        for (const bound of [config.subnetMin, config.subnetMax]) {
+          assert(config.network.contains(bound));
+          assert.equal(new Cidr4(bound, config.subnetLen).network().ip, bound);
+        }
+        assert(config.subnetLen >= config.network.length + 2 && config.subnetLen <= 30);
+      }
+      if (config.enableIPv6) {
+        assert(config.ipv6Network !== null);
+        for (const bound of [config.ipv6SubnetMin, config.ipv6SubnetMax]) {
+          assert(config.ipv6Network.contains(bound));
+          assert.equal(new Cidr6(bound, config.ipv6SubnetLen).network().ip, bound);
+        }
+        assert(config.ipv6SubnetLen >= config.ipv6Network.length + 2 && config.ipv6SubnetLen <= 126);
+      }
       parseJson(config.backend);
     },
   ),
@@ -101,14 +120,17 @@ const subnetKey: Target = {
   property: fc.property(
     fc.oneof(
       soup('10.5.1.0', '-', '24', '&', 'fd00', ':', '::', '1', '.', '/', '0', '31', '32', ' '),
-      mutated(fc.constantFrom('10.5.1.0-24', '10.5.1.0-24&fd00::-64', '0.0.0.0-0')),
+      mutated(
+        fc.constantFrom('10.5.1.0-24', '10.5.1.0-24&fd00::-64', '0.0.0.0-0', '0.0.0.0-0&fd00:0:0:7::-64'),
+      ),
       fc.string({ unit: 'binary' }),
     ),
     (key) => {
       const subnet = parseSubnetKey(key);
       if (subnet === undefined) return;
       assert(key.endsWith(formatSubnetKey(subnet)));
-      assert((subnet.v4?.length ?? 0) <= 31);
+      assert(subnet.v4 !== null || subnet.v6 !== null);
+      assert((subnet.v4?.length ?? 0) <= 31 && (subnet.v6?.length ?? 0) <= 127);
     },
   ),
 };
