@@ -132,11 +132,6 @@ Napi::Array feature_names(Napi::Env env, FeatureSet features) {
   return names;
 }
 
-uint32_t only_ipv4(Napi::Env env, const Address& address) {
-  if (!address.is_ipv4()) throw Napi::RangeError::New(env, "IPv6 is not built in");
-  return address.ipv4();
-}
-
 DataplaneOptions read_options(const Napi::CallbackInfo& info) {
   if (info.Length() < 1 || !info[0].IsObject()) {
     throw Napi::TypeError::New(info.Env(), "options must be an object");
@@ -154,12 +149,15 @@ DataplaneOptions read_options(const Napi::CallbackInfo& info) {
   if (options.queues == 0 || options.source_ports == 0) {
     throw Napi::RangeError::New(info.Env(), "queues and sourcePorts must be at least 1");
   }
-  options.bind_address =
-      only_ipv4(info.Env(), read_address(object.Get("bindAddress"), "bindAddress"));
+  options.bind_address = read_address(object.Get("bindAddress"), "bindAddress");
   options.port = static_cast<uint16_t>(number_field(object, "port", UINT16_MAX));
   options.buffers.receive = static_cast<int>(number_field(object, "receiveBuffer", INT32_MAX));
   options.buffers.send = static_cast<int>(number_field(object, "sendBuffer", INT32_MAX));
-  options.tunnel_address = number_field(object, "tunnelAddress", UINT32_MAX);
+  options.tunnel_addresses.ipv4 = number_field(object, "tunnelAddress", UINT32_MAX);
+  const Napi::Value tunnel_address6 = object.Get("tunnelAddress6");
+  if (!tunnel_address6.IsNull()) {
+    options.tunnel_addresses.ipv6 = read_address(tunnel_address6, "tunnelAddress6");
+  }
   options.source_check = source_check_field(object);
   return options;
 }
@@ -191,14 +189,13 @@ std::vector<Route> read_routes(const Napi::CallbackInfo& info, bool removals) {
   std::vector<Route> routes;
   routes.reserve(words.ElementLength() / kWordsPerRoute);
   for (size_t i = 0; i < words.ElementLength(); i += kWordsPerRoute) {
-    const uint32_t length = words[i + 4];
-    const uint32_t port = words[i + 9];
-    if (length > 128 || (port == 0 && !removals) || port > UINT16_MAX) throw fail();
-    const uint32_t network = only_ipv4(info.Env(), address_of(words.Data() + i));
-    const uint32_t hop = only_ipv4(info.Env(), address_of(words.Data() + i + 5));
-    if (length < Address::kMapped) throw fail();
-    const NextHop next_hop{htonl(hop), htons(static_cast<uint16_t>(port))};
-    routes.push_back({network, static_cast<uint8_t>(length - Address::kMapped), next_hop});
+    const uint32_t* word = words.Data() + i;
+    const uint32_t length = word[kWordsPerAddress];
+    const uint32_t port = word[kWordsPerRoute - 1];
+    if (length > Prefix::kBits || (port == 0 && !removals) || port > UINT16_MAX) throw fail();
+    const NextHop next_hop{address_of(word + kWordsPerAddress + 1),
+                           htons(static_cast<uint16_t>(port))};
+    routes.push_back({{address_of(word), static_cast<uint8_t>(length)}, next_hop});
   }
   return routes;
 }
@@ -325,7 +322,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     });
   }
   void rebind(const Napi::CallbackInfo& info) {
-    const uint32_t address = only_ipv4(info.Env(), read_address(info[0], "address"));
+    const Address address = read_address(info[0], "address");
     const double port = info[1].IsNumber() ? info[1].As<Napi::Number>().DoubleValue() : -1;
     if (!(port >= 0 && port <= UINT16_MAX)) {
       throw Napi::RangeError::New(info.Env(), "port is out of range");
@@ -378,7 +375,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     uint32_t* word = words.Data();
     double* figure = figures.Data();
     for (const PeerFigures& each : peers) {
-      word = put_address(word, Address::of_ipv4(ntohl(each.peer.address)));
+      word = put_address(word, each.peer.address);
       *word++ = ntohs(each.peer.port);
       *word++ = static_cast<uint32_t>(each.path_mtu);
       for (const uint64_t value :
@@ -407,8 +404,8 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
       auto array = Napi::Uint32Array::New(env, kWordsPerRefusal * sources.size());
       uint32_t* word = array.Data();
       for (const Refusal& refusal : sources) {
-        word = put_address(word, Address::of_ipv4(refusal.source));
-        word = put_address(word, Address::of_ipv4(refusal.inner_source));
+        word = put_address(word, refusal.source);
+        word = put_address(word, refusal.inner_source);
       }
       return array;
     };

@@ -5,6 +5,7 @@
 
 #include <netinet/in.h>
 
+#include <array>
 #include <bit>
 #include <compare>
 #include <cstddef>
@@ -27,10 +28,9 @@ struct Address {
   static constexpr Address of_ipv4(uint32_t ip) noexcept { return {0, kMappedPrefix | ip}; }
   /// As it is on the wire.
   static Address of_bytes(std::span<const uint8_t, kBytes> bytes) noexcept {
-    Address address;
-    std::memcpy(&address.high, bytes.data(), sizeof address.high);
-    std::memcpy(&address.low, bytes.data() + sizeof address.high, sizeof address.low);
-    return {in_host_order(address.high), in_host_order(address.low)};
+    std::array<uint64_t, 2> halves;
+    std::memcpy(halves.data(), bytes.data(), kBytes);
+    return {in_host_order(halves[0]), in_host_order(halves[1])};
   }
 
   [[nodiscard]] constexpr bool is_ipv4() const noexcept {
@@ -41,12 +41,10 @@ struct Address {
   /// Of an IPv4 address, in host order.
   [[nodiscard]] constexpr uint32_t ipv4() const noexcept { return static_cast<uint32_t>(low); }
 
-  [[nodiscard]] in6_addr to_in6() const noexcept {
-    const uint64_t wire[] = {in_host_order(high), in_host_order(low)};
-    in6_addr result;
-    static_assert(sizeof wire == sizeof result);
-    std::memcpy(&result, wire, sizeof wire);
-    return result;
+  /// As it is on the wire.
+  [[nodiscard]] std::array<uint8_t, kBytes> to_bytes() const noexcept {
+    return std::bit_cast<std::array<uint8_t, kBytes>>(
+        std::array{in_host_order(high), in_host_order(low)});
   }
 
   /// 64 bits, of which the upper ones are the best.
@@ -56,7 +54,12 @@ struct Address {
 
   /// The first `length` bits of it, 0 … 128.
   [[nodiscard]] constexpr Address prefix(uint8_t length) const noexcept {
-    return {high & mask(length), length <= 64 ? 0 : low & mask(length - 64U)};
+    return {high & mask(length), low & mask(length <= 64 ? 0 : length - 64U)};
+  }
+
+  /// The last one that has the same first `length` bits.
+  [[nodiscard]] constexpr Address last(uint8_t length) const noexcept {
+    return {high | ~mask(length), low | ~mask(length <= 64 ? 0 : length - 64U)};
   }
 
   auto operator<=>(const Address&) const = default;
@@ -94,7 +97,7 @@ struct SocketAddress {
     } else {
       result.v6.sin6_family = AF_INET6;
       result.v6.sin6_port = port;
-      result.v6.sin6_addr = address.to_in6();
+      result.v6.sin6_addr = std::bit_cast<in6_addr>(address.to_bytes());
     }
     return result;
   }
@@ -106,8 +109,8 @@ struct SocketAddress {
 
   /// `::` where it is of neither family.
   [[nodiscard]] Address address() const noexcept {
-    if (get()->sa_family == AF_INET) return Address::of_ipv4(ntohl(v4.sin_addr.s_addr));
-    if (get()->sa_family != AF_INET6) return {};
+    if (v4.sin_family == AF_INET) return Address::of_ipv4(ntohl(v4.sin_addr.s_addr));
+    if (v6.sin6_family != AF_INET6) return {};
     return Address::of_bytes(std::span<const uint8_t, Address::kBytes>(v6.sin6_addr.s6_addr));
   }
 };
