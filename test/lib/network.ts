@@ -30,8 +30,13 @@ export class TestNetwork {
     const folder = await mkdtemp(join(tmpdir(), 'flannel-test-'));
     const network = new TestNetwork(await Topology.create(hosts, mtu), folder);
     await mkdir(join(network.store, 'subnets'), { recursive: true });
-    await writeFile(join(network.store, 'config'), JSON.stringify(config));
+    await network.configure(config);
     return network;
+  }
+
+  /** Another network config, for daemons that are started from now on. */
+  async configure(config: NetConf): Promise<void> {
+    await writeFile(join(this.store, 'config'), JSON.stringify(config));
   }
 
   /** The directory store. */
