@@ -4,9 +4,11 @@ import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { FLANNELD } from '../../bench/daemon.js';
 import type { Daemon } from '../../bench/daemon.js';
+import type { StatusReport } from '../../src/status/report.js';
 import { eventually } from '../lib/eventually.js';
-import { DUAL, DUAL_OVER_IPV6 } from '../lib/ipv6-networks.js';
+import { DUAL, DUAL_OVER_IPV6, IPV6_ALONE } from '../lib/ipv6-networks.js';
 import { TestNetwork, undisturbed } from '../lib/network.js';
 import { succeed } from '../lib/succession.js';
 import { datagramsBothWays, endAccounted, streamBothWays } from '../lib/traffic.js';
@@ -35,6 +37,12 @@ async function startTwo(config = DUAL): Promise<[Daemon, Daemon]> {
 async function ping(from: Daemon, to: string, ...flags: readonly string[]): Promise<string> {
   const command = `ping -n -c 3 -i 0.2 -W 2 ${flags.join(' ')} ${to} 2>&1 || true`;
   return (await from.host.exec('sh', '-c', command)).stdout;
+}
+
+async function statusOf({ host, subnetFile }: Daemon): Promise<StatusReport> {
+  const flags = ['status', '--json', `--subnet-file=${subnetFile}`];
+  const { stdout } = await host.exec(process.execPath, FLANNELD, ...flags);
+  return JSON.parse(stdout) as StatusReport;
 }
 
 for (const [name, config] of Object.entries({ IPv4: DUAL, IPv6: DUAL_OVER_IPV6 })) {
@@ -97,11 +105,34 @@ describe('a peer whose lease says nothing of IPv6', () => {
     const a = network.start(1);
     await a.ready(1);
     await a.logged(/no IPv6 to the host 192\.168\.77\.2/);
+    assert.equal((await statusOf(a)).peers[0]?.ipv6, false);
     const output = await ping(a, 'fd00:10:244:200::1');
     assert.match(output, /Destination unreachable: No route/);
     assert.match(await ping(a, '10.244.200.1'), / 0 received/);
     assert.equal(await a.stop(), 0);
     assert.ok((a.counters().get('encap_packets_out') ?? 0) >= 3, 'the IPv4 ones are sent');
+  });
+});
+
+describe('flanneld status', () => {
+  test('names what a host has of both families', async () => {
+    const [a, b] = await startTwo();
+    const { network: net, lease, peers } = await statusOf(a);
+    assert.deepEqual(net, { cidr: '10.244.0.0/16', ipv6Cidr: OVERLAY6, backend: 'udp' });
+    assert.equal(lease?.ipv6Subnet, `${a.overlayAddress6}/64`);
+    assert.equal(lease.ipv6PublicIp, 'fd77::1');
+    assert.equal(peers[0]?.ipv6Subnet, `${b.overlayAddress6}/64`);
+    assert.equal(peers[0].ipv6, true);
+  });
+
+  test('has those of IPv6 in the places of IPv4 where that is alone', async () => {
+    const [a, b] = await startTwo(IPV6_ALONE);
+    const { network: net, lease, peers } = await statusOf(a);
+    assert.deepEqual(net, { cidr: OVERLAY6, ipv6Cidr: null, backend: 'udp' });
+    assert.equal(lease?.subnet, `${a.overlayAddress6}/64`);
+    assert.equal(lease.publicIp, 'fd77::1');
+    assert.equal(peers[0]?.subnet, `${b.overlayAddress6}/64`);
+    assert.equal(peers[0].ipv6, true);
   });
 });
 
