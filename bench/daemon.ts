@@ -2,7 +2,11 @@
 import type { ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { Cidr6 } from '../src/ip6.js';
 import type { Host } from './topology.js';
+
+/** Of packets. */
+export type Family = 4 | 6;
 
 /** The program of this checkout. */
 export const FLANNELD = fileURLToPath(new URL('../src/main.js', import.meta.url));
@@ -89,6 +93,18 @@ export class Daemon {
   /** The host's address on the overlay. */
   get overlayAddress(): string {
     return this.overlaySubnet.replace(/\/.*/, '');
+  }
+
+  /** The host's IPv6 address on the overlay. */
+  get overlayAddress6(): string {
+    const first = Cidr6.parse(this.subnetEnv('FLANNEL_IPV6_SUBNET'));
+    if (first === undefined) throw new Error(`${this.subnetFile} has an IPv6 subnet that cannot be read`);
+    return first.network().ip;
+  }
+
+  /** The host's address on the overlay, of one family. */
+  addressOf(family: Family): string {
+    return family === 4 ? this.overlayAddress : this.overlayAddress6;
   }
 
   /** What the dataplane counted, as told at the end. */

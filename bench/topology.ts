@@ -3,25 +3,32 @@
  *
  *      host1            host2            host3
  *   192.168.77.1     192.168.77.2     192.168.77.3
+ *     fd77::1          fd77::2          fd77::3      where the kernel has IPv6
  *      eth0             eth0             eth0        MTU 1500 unless told otherwise
  *        |                |                |
  *      port1            port2            port3
- *        +-------------- underlay ---------+         a bridge with 192.168.77.254, in the lab's own namespace
+ *        +-------------- underlay ---------+         a bridge with 192.168.77.254 and fd77::fe, in the lab's own namespace
  *
  * Several independent sets of hosts can stand side by side (Topology.isolated): each has these addresses for itself,
- * but no gateway, and two hosts of such a set are joined by one cable without a bridge.
+ * but neither IPv6 nor a gateway, and two hosts of such a set are joined by one cable without a bridge.
  *
  * Only for use inside a lab (lab.ts), which takes care of the end.
  */
 import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess, SpawnOptions } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { dyingWithParent, inLab } from './lab.js';
 
 const run = promisify(execFile);
 
+/** RFC 8200, section 5: the kernel has no IPv6 on smaller links. */
+const LEAST_IPV6_MTU = 1280;
+
 /** The underlay's own address, reachable from every host. */
 export const GATEWAY = '192.168.77.254';
+/** The same of IPv6. */
+export const GATEWAY6 = 'fd77::fe';
 
 export interface Output {
   readonly stdout: string;
@@ -34,6 +41,8 @@ export class Host {
     readonly name: string,
     /** Underlay address. */
     readonly address: string,
+    /** The same of IPv6, which not all hosts have. */
+    readonly address6 = '',
   ) {}
 
   /** Runs a command to its end. @throws Error with its output when it fails. */
@@ -63,15 +72,21 @@ export class Topology {
     if (!inLab()) throw new Error('hosts are made inside a lab only: start through runInLab()');
     await addBridge('underlay', mtu);
     await run('ip', ['address', 'add', `${GATEWAY}/24`, 'dev', 'underlay']);
+    const ipv6 = mtu >= LEAST_IPV6_MTU && existsSync('/proc/sys/net/ipv6');
+    if (ipv6) await run('ip', ['address', 'add', `${GATEWAY6}/64`, 'dev', 'underlay', 'nodad']);
     const hosts: Host[] = [];
     const links: string[] = [];
     for (let i = 1; i <= count; i++) {
-      const host = await addHost(`host${i}`, i);
+      const host = await addHost(`host${i}`, i, ipv6);
       const port = `port${i}`;
       await run('ip', ['link', 'add', port, 'mtu', String(mtu), 'type', 'veth', ...cableEnd(host, mtu)]);
       await run('ip', ['link', 'set', port, 'master', 'underlay', 'up']);
       await setUp(host);
       await host.ip('route', 'add', 'default', 'via', GATEWAY);
+      if (ipv6) {
+        await host.ip('address', 'add', `${host.address6}/64`, 'dev', 'eth0', 'nodad');
+        await host.ip('route', 'add', 'default', 'via', GATEWAY6);
+      }
       hosts.push(host);
       links.push(port);
     }
@@ -122,9 +137,9 @@ async function addBridge(name: string, mtu: number): Promise<void> {
   await run('ip', ['link', 'set', name, 'up']);
 }
 
-async function addHost(name: string, number: number): Promise<Host> {
+async function addHost(name: string, number: number, ipv6 = false): Promise<Host> {
   await run('ip', ['netns', 'add', name]);
-  return new Host(name, `192.168.77.${number}`);
+  return new Host(name, `192.168.77.${number}`, ipv6 ? `fd77::${number.toString(16)}` : '');
 }
 
 /** Words for `ip link add`: the far end of a cable is the host's eth0. */

@@ -85,6 +85,8 @@ const levels = {
     run(process.execPath, ['dist/test/lib/in-lab.js', ...nodeTest('netns', '--test-concurrency=1')]),
   cni: () => run(process.execPath, ['dist/test/lib/in-lab.js', ...nodeTest('cni', '--test-concurrency=1')]),
   page: () => run(process.execPath, ['dist/test/lib/in-lab.js', ...nodeTest('page', '--test-concurrency=1')]),
+  matrix: () =>
+    run(process.execPath, ['dist/test/lib/in-lab.js', ...nodeTest('matrix', '--test-concurrency=1')]),
   arm64,
   chaos: () => run(process.execPath, ['dist/test/chaos/run.js']),
   soak: () => run(process.execPath, ['dist/test/soak/run.js']),

@@ -1,17 +1,12 @@
 /** The udp backend: every packet of the overlay travels as one UDP datagram, without a header of its own. */
-import type { Ip } from '../address.js';
 import type { NetworkConfig } from '../config.js';
 import { counters, Dataplane } from '../dataplane.js';
 import type { PeerTraffic, Stats } from '../dataplane.js';
 import { FlannelError } from '../errors.js';
 import type { ExternalInterface } from '../iface.js';
-import { Cidr4 } from '../ip.js';
 import type { Ip4 } from '../ip.js';
-import { Cidr6 } from '../ip6.js';
 import type { Ip6 } from '../ip6.js';
-import { formatOwnPort } from '../lease/identity.js';
-import { formatSubnet } from '../lease/lease.js';
-import type { Lease, LeaseAttrs, LeaseSubnet } from '../lease/lease.js';
+import type { Lease, LeaseAttrs } from '../lease/lease.js';
 import { log } from '../log.js';
 import { LineLimit } from '../logging/limit.js';
 import { readHostNetwork, withNetlink } from '../netlink/rtnetlink.js';
@@ -19,16 +14,15 @@ import type { HostNetwork } from '../netlink/rtnetlink.js';
 import { sleep } from '../retry.js';
 import type { Backend, BackendNetwork, BackendObservation, BackendOptions } from './backend.js';
 import { OverlayDevice } from './device.js';
-import type { DeviceFamily, DeviceSettings } from './device.js';
+import type { DeviceSettings } from './device.js';
 import type { Forwarder } from './forwarder.js';
 import { PeerRoutes } from './peer-routes.js';
 import { RefusalLog } from './refusals.js';
 import { Repairs } from './repairs.js';
-import { LEAST_IPV6_MTU, LEAST_MTU, readUdpSettings } from './udp-settings.js';
-import type { UdpSettings, Underlay } from './udp-settings.js';
+import { attrsAt, bindAddressOf, deviceFamilies, overlayMtu } from './udp-place.js';
+import { readUdpSettings } from './udp-settings.js';
+import type { UdpSettings } from './udp-settings.js';
 
-/** Bytes of IP and UDP around each packet. */
-export const OUTER_HEADERS: Readonly<Record<Underlay, number>> = { ipv4: 28, ipv6: 48 };
 const TUN_NAME = 'flannel%d';
 const WATCH_MS = 1000;
 const DROPS_EVERY = 10; // watch periods between two reports of drops
@@ -67,75 +61,6 @@ export function createUdpBackend(
       }
     },
   };
-}
-
-/**
- * Where there is no IPv6, udp announces neither type nor data, except a port of the host's own. That a host carries IPv6
- * others have to be told: stock flannel's udp does not, and takes such packets for IPv4.
- */
-function attrsAt(
-  { publicIp, publicIpV6 }: ExternalInterface,
-  { port, networkPort, carries }: UdpSettings,
-): LeaseAttrs {
-  return {
-    publicIp: publicIp ?? 0,
-    publicIpV6,
-    backendType: carries.v6 ? 'udp' : '',
-    backendData: port === networkPort ? null : formatOwnPort(port),
-    backendV6Data: carries.v6 ? '{}' : null,
-  };
-}
-
-/** What the sockets are bound to. @throws FlannelError */
-function bindAddressOf({ name, address, addressV6 }: ExternalInterface, { underlay }: UdpSettings): Ip {
-  const bound = underlay === 'ipv4' ? address : addressV6;
-  if (bound !== null) return bound;
-  throw new FlannelError(
-    `interface ${name} has no ${underlay === 'ipv4' ? 'IPv4' : 'IPv6'} address, over which this network's ` +
-      'datagrams go: give it one, or choose another with --iface',
-  );
-}
-
-/** A single address each, so that the kernel makes no routes beside the overlay's own. @throws FlannelError */
-function deviceFamilies({ v4, v6 }: LeaseSubnet, config: NetworkConfig): DeviceFamily[] {
-  const { enableIPv4, enableIPv6, network, ipv6Network } = config;
-  const families: DeviceFamily[] = [];
-  if (enableIPv4 && v4 !== null) families.push({ address: new Cidr4(v4.ip, 32), network });
-  if (enableIPv6 && v6 !== null && ipv6Network !== null) {
-    families.push({ address: new Cidr6(v6.ip, 128), network: ipv6Network });
-  }
-  if (families.length === Number(enableIPv4) + Number(enableIPv6)) return families;
-  throw new FlannelError(
-    `the lease ${formatSubnet({ v4, v6 })} has no subnet of a family that the network config enables: ` +
-      'give this host one, or set EnableIPv4 or EnableIPv6 to false',
-  );
-}
-
-/** What the config says, else what the interface leaves. @throws FlannelError for one that carries too little. */
-function overlayMtu({ name, mtu }: ExternalInterface, settings: UdpSettings): number {
-  const { mtu: configured, carries, underlay } = settings;
-  const fits = mtu - OUTER_HEADERS[underlay];
-  if (configured !== null) {
-    if (configured > fits) {
-      log.warning(
-        `The MTU of ${configured} in the network config is more than the ${fits} that interface ${name} carries; ` +
-          'packets above that are fragmented on their way',
-      );
-    }
-    return configured;
-  }
-  if (fits < LEAST_MTU) {
-    throw new FlannelError(
-      `interface ${name} has an MTU of ${mtu}, but the udp backend needs at least ` +
-        `${LEAST_MTU + OUTER_HEADERS[underlay]}: raise it (\`ip link set dev ${name} mtu 1500\`) or choose another with --iface`,
-    );
-  }
-  if (!carries.v6 || fits >= LEAST_IPV6_MTU) return fits;
-  log.warning(
-    `IPv6 needs an MTU of ${LEAST_IPV6_MTU}, which is more than the ${fits} that interface ${name} carries; ` +
-      'packets above that are fragmented on their way',
-  );
-  return LEAST_IPV6_MTU;
 }
 
 export class UdpNetwork implements BackendNetwork {

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { formatIp } from '../address.js';
 import type { Ip } from '../address.js';
-import { OUTER_HEADERS } from '../backend/udp.js';
+import { OUTER_HEADERS } from '../backend/udp-place.js';
 import { LEAST_IPV6_MTU, LEAST_MTU } from '../backend/udp-settings.js';
 import { nativeErrorCode } from '../dataplane.js';
 import { describeAddress } from '../iface.js';

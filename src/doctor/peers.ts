@@ -1,7 +1,7 @@
 /** ICMP echo over the overlay: which hosts answer, and packets of which size pass. */
 import { openEcho } from '../echo.js';
 import type { Echo } from '../echo.js';
-import { OUTER_HEADERS } from '../backend/udp.js';
+import { OUTER_HEADERS } from '../backend/udp-place.js';
 import { formatIp4 } from '../ip.js';
 import type { Ip4 } from '../ip.js';
 import { formatPublicIp } from '../lease/identity.js';

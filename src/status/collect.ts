@@ -2,6 +2,7 @@
 import { formatEndpoint } from '../address.js';
 import type { BackendObservation, DataplanePlan } from '../backend/backend.js';
 import { tierOf } from '../backend/tiers.js';
+import type { NetworkConfig } from '../config.js';
 import type { DaemonState } from '../daemon-state.js';
 import { counters } from '../dataplane.js';
 import type { PeerTraffic, Stats } from '../dataplane.js';
@@ -9,9 +10,9 @@ import { allOk, describeFailures, readinessChecks } from '../health.js';
 import { formatIp4 } from '../ip.js';
 import type { Ip4 } from '../ip.js';
 import type { Ip6 } from '../ip6.js';
-import { formatPublicIp, nextHopOf, ownPortOf } from '../lease/identity.js';
+import { carriesIpv6, formatPublicIp, nextHopOf, ownPortOf } from '../lease/identity.js';
 import { formatSubnet, v4SubnetsOf } from '../lease/lease.js';
-import type { Lease, LeaseAttrs } from '../lease/lease.js';
+import type { Lease, LeaseAttrs, LeaseSubnet } from '../lease/lease.js';
 import { redact } from '../logging/redact.js';
 import { VERSION } from '../version.js';
 import type { PeerProbe } from './probe.js';
@@ -20,6 +21,7 @@ import type {
   DataplaneReport,
   DirectionReport,
   LeaseReport,
+  NetworkReport,
   PeerReport,
   StatusReport,
   StoreReport,
@@ -65,7 +67,7 @@ export async function collectStatus(
     phase: state.phase,
     reason: ready ? null : redact(describeFailures(checks)),
     checks: checks.map(({ name, ok, detail }) => ({ name, ok, detail: redact(detail) })),
-    network: config && { cidr: config.network.toString(), backend: backendType ?? '' },
+    network: config && networkReport(config, backendType),
     lease: leaseReport(state, plan),
     interface: whereabouts && {
       name: whereabouts.external.name,
@@ -95,12 +97,25 @@ export async function collectStatus(
   };
 }
 
+function networkReport(config: NetworkConfig, backendType: string | null): NetworkReport {
+  const v4 = config.enableIPv4 ? config.network.toString() : null;
+  const v6 = config.enableIPv6 ? (config.ipv6Network?.toString() ?? null) : null;
+  return { cidr: v4 ?? v6 ?? '', ipv6Cidr: v4 === null ? null : v6, backend: backendType ?? '' };
+}
+
+/** The IPv6 subnet of a lease that formatSubnet() does not name. */
+function besideIpv4({ v4, v6 }: LeaseSubnet): string | null {
+  return v4 === null || v6 === null ? null : v6.toString();
+}
+
 function leaseReport({ lease: status }: DaemonState, plan: DataplanePlan | null): LeaseReport | null {
   if (status === null) return null;
   const { lease, renewAt, held } = status;
   return {
     subnet: formatSubnet(lease.subnet),
+    ipv6Subnet: besideIpv4(lease.subnet),
     publicIp: formatPublicIp(lease.attrs),
+    ipv6PublicIp: lease.attrs.publicIp === 0 ? null : lease.attrs.publicIpV6,
     port: plan?.port ?? null,
     expiresAt: isoOrNull(lease.expiration),
     renewsAt: isoOrNull(renewAt),
@@ -181,6 +196,8 @@ function peerReports(state: DaemonState, plan: DataplanePlan | null, probe: Peer
     const distance = probe.of(formatSubnet(subnet));
     return {
       subnet: formatSubnet(subnet),
+      ipv6Subnet: besideIpv4(subnet),
+      ipv6: state.config?.enableIPv6 === true && subnet.v6 !== null && hop !== null && carriesIpv6(attrs),
       publicIp: formatPublicIp(attrs),
       port,
       traffic: figures === undefined ? null : withoutAddress(figures),

@@ -1,7 +1,7 @@
 /** The report as text, for `flanneld status`. Pure: a report, rates and a size in, lines out. */
 import { byTraffic, totalOf } from './rates.js';
 import type { Rate, Rates } from './rates.js';
-import type { DirectionReport, LeaseReport, PeerReport, StatusReport } from './report.js';
+import type { DirectionReport, LeaseReport, NetworkReport, PeerReport, StatusReport } from './report.js';
 import { fit, fitting, plain, printable, sparkline, tableLines, wrap } from './table.js';
 import type { Column, Paint } from './table.js';
 import { formatDuration, formatQuantity, formatRtt } from './units.js';
@@ -48,6 +48,12 @@ function reasonLines({ reason }: StatusReport, { paint, width }: View): string[]
   return wrap(printable(reason), width - 2).map((line) => `  ${paint('red', line)}`);
 }
 
+/** The subnets of both families, and what they are of. */
+function leaseText({ subnet, ipv6Subnet }: LeaseReport, network: NetworkReport | null): string {
+  const v4 = `${subnet} of ${network?.cidr ?? NOTHING}`;
+  return ipv6Subnet === null ? v4 : `${v4}, ${ipv6Subnet} of ${network?.ipv6Cidr ?? NOTHING}`;
+}
+
 function sections(report: StatusReport, view: View): string[] {
   const { at, lease, network, device, interface: external, trafficRules, store, dataplane } = report;
   const now = Date.parse(at);
@@ -55,10 +61,11 @@ function sections(report: StatusReport, view: View): string[] {
   const shown = [
     ...(lease === null
       ? lines('lease', `none yet (${report.phase})`)
-      : lines('lease', `${lease.subnet} of ${network?.cidr ?? NOTHING}, ${leaseTerm(lease, now)}`)),
+      : lines('lease', `${leaseText(lease, network)}, ${leaseTerm(lease, now)}`)),
   ];
   if (external !== null) {
-    const announced = lease?.port == null ? external.publicIp : `${external.publicIp}:${lease.port}`;
+    const host = external.publicIp.includes(':') ? `[${external.publicIp}]` : external.publicIp;
+    const announced = lease?.port == null ? external.publicIp : `${host}:${lease.port}`;
     const state = external.lost ?? (external.running ? null : 'no carrier');
     const problem = state === null ? '' : `, ${state}`;
     shown.push(...lines('reached at', `${announced} over ${external.name}, MTU ${external.mtu}${problem}`));

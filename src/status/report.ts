@@ -22,7 +22,7 @@ export interface StatusReport {
   /** In one line why it is not ready; null while it is. */
   readonly reason: string | null;
   readonly checks: readonly CheckReport[];
-  readonly network: { readonly cidr: string; readonly backend: string } | null;
+  readonly network: NetworkReport | null;
   readonly lease: LeaseReport | null;
   readonly interface: InterfaceReport | null;
   readonly device: DeviceReport | null;
@@ -51,9 +51,22 @@ export interface CheckReport {
   readonly detail: string;
 }
 
+export interface NetworkReport {
+  /** Of IPv4 where the network has that, else of IPv6. */
+  readonly cidr: string;
+  /** That of IPv6 beside it; null where there is none. */
+  readonly ipv6Cidr: string | null;
+  readonly backend: string;
+}
+
 export interface LeaseReport {
+  /** Of IPv4 where the lease has one, else of IPv6. */
   readonly subnet: string;
+  /** That of IPv6 beside it; null where there is none. */
+  readonly ipv6Subnet: string | null;
   readonly publicIp: string;
+  /** That of IPv6 beside it; null where there is none. */
+  readonly ipv6PublicIp: string | null;
   /** UDP port that peers send to; null for a backend without one. */
   readonly port: number | null;
   /** Null for a reservation, which never runs out. */
@@ -147,7 +160,12 @@ export interface DirectionReport {
 }
 
 export interface PeerReport {
+  /** Of IPv4 where the lease has one, else of IPv6. */
   readonly subnet: string;
+  /** That of IPv6 beside it; null where there is none. */
+  readonly ipv6Subnet: string | null;
+  /** Whether IPv6 is sent to it: not to a host that does not announce to carry any, such as one of stock flannel. */
+  readonly ipv6: boolean;
   readonly publicIp: string;
   readonly port: number | null;
   /** Null where the dataplane does not count by peer. */
@@ -156,7 +174,7 @@ export interface PeerReport {
   readonly rttMs: number | null;
   /** Whether the last echo was answered; null while none was sent. */
   readonly answers: boolean | null;
-  /** The largest IPv4 packet towards the peer's public IP, in bytes, as far as the kernel knows. */
+  /** The largest packet of the underlay towards the peer's public IP, in bytes, as far as the kernel knows. */
   readonly pathMtu: number | null;
 }
 

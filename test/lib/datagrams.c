@@ -28,7 +28,8 @@
 #endif
 
 enum {
-  kHeaders = 28, /* IPv4 and UDP */
+  kHeaders = 28,   /* IPv4 and UDP */
+  kHeadersV6 = 48, /* IPv6 and UDP */
   kMaxPayload = 65535 - kHeaders,
   kLeast = 16,
   kMaxRun = 40,
@@ -68,25 +69,40 @@ static void print_tally(void) {
          (unsigned long)tally.sum);
 }
 
-static struct sockaddr_in parse_address(const char* address, const char* port) {
-  struct sockaddr_in result = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
-  if (inet_pton(AF_INET, address, &result.sin_addr) != 1) fail(address);
-  return result;
+union endpoint {
+  struct sockaddr any;
+  struct sockaddr_in v4;
+  struct sockaddr_in6 v6;
+};
+
+static socklen_t size_of(const union endpoint* endpoint) {
+  return endpoint->any.sa_family == AF_INET ? sizeof endpoint->v4 : sizeof endpoint->v6;
+}
+
+/* Of either family, told by its colons. */
+static union endpoint parse_address(const char* address, const char* port) {
+  uint16_t number = htons((uint16_t)atoi(port));
+  union endpoint v4 = {.v4 = {.sin_family = AF_INET, .sin_port = number}};
+  union endpoint v6 = {.v6 = {.sin6_family = AF_INET6, .sin6_port = number}};
+  if (strchr(address, ':') == NULL) {
+    if (inet_pton(AF_INET, address, &v4.v4.sin_addr) != 1) fail(address);
+    return v4;
+  }
+  if (inet_pton(AF_INET6, address, &v6.v6.sin6_addr) != 1) fail(address);
+  return v6;
 }
 
 static void receive_all(int fd) {
   static uint8_t buffer[kMaxPayload];
-  struct sockaddr_in from;
+  union endpoint from;
   socklen_t from_size = sizeof from;
   ssize_t size;
-  while ((size = recvfrom(fd, buffer, sizeof buffer, MSG_DONTWAIT, (struct sockaddr*)&from,
-                          &from_size)) >= 0) {
+  while ((size = recvfrom(fd, buffer, sizeof buffer, MSG_DONTWAIT, &from.any, &from_size)) >= 0) {
     count(buffer, (size_t)size);
     struct head head;
     memcpy(&head, buffer, sizeof head);
     if (tally.datagrams != head.burst_end) continue;
-    if (sendto(fd, &head.burst_end, sizeof head.burst_end, 0, (struct sockaddr*)&from, from_size) <
-        0)
+    if (sendto(fd, &head.burst_end, sizeof head.burst_end, 0, &from.any, from_size) < 0)
       fail("answer");
   }
 }
@@ -180,17 +196,20 @@ static void send_burst(int fd, const struct burst* burst) {
     if (recv(fd, &received, sizeof received, 0) < 0) fail("no answer");
 }
 
-static size_t path_payload(int fd) {
+/* Of a packet on the way to where the socket is connected. */
+static size_t path_payload(int fd, sa_family_t family) {
+  int v4 = family == AF_INET;
+  int headers = v4 ? kHeaders : kHeadersV6;
   int mtu = 0;
   socklen_t size = sizeof mtu;
-  if (getsockopt(fd, IPPROTO_IP, IP_MTU, &mtu, &size) != 0) fail("IP_MTU");
-  return mtu < kMaxPayload + kHeaders ? (size_t)mtu - kHeaders : kMaxPayload;
+  if (getsockopt(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU : IPV6_MTU, &mtu, &size) != 0)
+    fail("path MTU");
+  return mtu < kMaxPayload + headers ? (size_t)(mtu - headers) : kMaxPayload;
 }
 
-static void send_bursts(int fd, int bursts) {
+static void send_bursts(int fd, size_t most, int bursts) {
   struct timeval timeout = {.tv_sec = kAnswerSeconds};
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
-  size_t most = path_payload(fd);
   for (int i = 0; i < bursts; i++) {
     struct burst burst = plan(most, i % kFragmentsEvery == 0);
     send_burst(fd, &burst);
@@ -202,16 +221,16 @@ int main(int argc, char** argv) {
     fputs("datagrams: write receive ADDRESS PORT or send ADDRESS PORT BURSTS\n", stderr);
     return 2;
   }
-  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  union endpoint address = parse_address(argv[2], argv[3]);
+  int fd = socket(address.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) fail("socket");
-  struct sockaddr_in address = parse_address(argv[2], argv[3]);
   if (argc == 5) {
-    if (connect(fd, (struct sockaddr*)&address, sizeof address) != 0) fail("connect");
-    send_bursts(fd, atoi(argv[4]));
+    if (connect(fd, &address.any, size_of(&address)) != 0) fail("connect");
+    send_bursts(fd, path_payload(fd, address.any.sa_family), atoi(argv[4]));
   } else {
     int buffer = kReceiveBuffer;
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
-    if (bind(fd, (struct sockaddr*)&address, sizeof address) != 0) fail("bind");
+    if (bind(fd, &address.any, size_of(&address)) != 0) fail("bind");
     receive(fd);
   }
   print_tally();

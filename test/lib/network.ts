@@ -5,6 +5,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Daemon } from '../../bench/daemon.js';
+import type { Family } from '../../bench/daemon.js';
 import type { Host } from '../../bench/topology.js';
 import { Topology } from '../../bench/topology.js';
 import { eventually } from './eventually.js';
@@ -29,8 +30,13 @@ export class TestNetwork {
     const folder = await mkdtemp(join(tmpdir(), 'flannel-test-'));
     const network = new TestNetwork(await Topology.create(hosts, mtu), folder);
     await mkdir(join(network.store, 'subnets'), { recursive: true });
-    await writeFile(join(network.store, 'config'), JSON.stringify(config));
+    await network.configure(config);
     return network;
+  }
+
+  /** Another network config, for daemons that are started from now on. */
+  async configure(config: NetConf): Promise<void> {
+    await writeFile(join(this.store, 'config'), JSON.stringify(config));
   }
 
   /** The directory store. */
@@ -91,7 +97,8 @@ export class TestNetwork {
 /** What a daemon may leave behind on a host: TUN devices and routes through them. */
 export async function leftovers(host: Host): Promise<string> {
   const links = await host.ip('-o', 'link', 'show', 'type', 'tun');
-  const routes = await host.ip('route', 'show', 'table', 'all');
+  const routes =
+    (await host.ip('route', 'show', 'table', 'all')) + (await host.ip('-6', 'route', 'show', 'table', 'all'));
   return (
     links +
     routes
@@ -112,10 +119,16 @@ export async function failsWith(daemon: Daemon, status: number, line: RegExp): P
 }
 
 /** Pings 50 times a second while `action` runs; resolves with how many were sent. @throws where one is lost. */
-export async function undisturbed(from: Daemon, to: Daemon, action: () => Promise<void>): Promise<number> {
+export async function undisturbed(
+  from: Daemon,
+  to: Daemon,
+  action: () => Promise<void>,
+  family: Family = 4,
+): Promise<number> {
+  const address = to.addressOf(family);
   // The one that was pinged may not know the other yet.
-  await eventually(() => from.host.exec('ping', '-n', '-c', '1', '-W', '0.5', to.overlayAddress));
-  const ping = new Ping(from.host, to.overlayAddress);
+  await eventually(() => from.host.exec('ping', '-n', '-c', '1', '-W', '0.5', address));
+  const ping = new Ping(from.host, address);
   try {
     await action();
   } catch (error) {

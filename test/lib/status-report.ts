@@ -4,6 +4,8 @@ import type { PeerReport, StatusReport } from '../../src/status/report.js';
 export function samplePeer(number: number, bytesOut: number, more: Partial<PeerReport> = {}): PeerReport {
   return {
     subnet: `10.244.${number}.0/24`,
+    ipv6Subnet: null,
+    ipv6: false,
     publicIp: `192.0.2.${number}`,
     port: 8285,
     traffic: { packetsOut: bytesOut / 1000, bytesOut, packetsIn: 10, bytesIn: 840 },
@@ -25,10 +27,12 @@ export const SAMPLE: StatusReport = {
   phase: 'running',
   reason: null,
   checks: [],
-  network: { cidr: '10.244.0.0/16', backend: 'udp' },
+  network: { cidr: '10.244.0.0/16', ipv6Cidr: null, backend: 'udp' },
   lease: {
     subnet: '10.244.7.0/24',
+    ipv6Subnet: null,
     publicIp: '192.0.2.7',
+    ipv6PublicIp: null,
     port: 8285,
     expiresAt: '2026-01-02T00:00:00.000Z',
     renewsAt: '2026-01-01T23:00:00.000Z',

@@ -1,6 +1,6 @@
 /** Payloads over the overlay, compared at both ends; and what has to hold once the daemons have carried them. */
 import assert from 'node:assert/strict';
-import type { Daemon } from '../../bench/daemon.js';
+import type { Daemon, Family } from '../../bench/daemon.js';
 import { tcpStream } from '../../bench/probes.js';
 import { compileProgram, RunningTool } from '../../bench/tools.js';
 import { leftovers, unaccounted } from './network.js';
@@ -8,16 +8,21 @@ import { leftovers, unaccounted } from './network.js';
 const PORT = '7000';
 
 /** TCP both ways at once. @throws Error where the payload's hashes differ. */
-export async function streamBothWays(a: Daemon, b: Daemon, bytes: number): Promise<void> {
+export async function streamBothWays(a: Daemon, b: Daemon, bytes: number, family: Family = 4): Promise<void> {
   await Promise.all([
-    tcpStream(a.host, b.host, b.overlayAddress, { bytes }),
-    tcpStream(b.host, a.host, a.overlayAddress, { bytes }),
+    tcpStream(a.host, b.host, b.addressOf(family), { bytes }),
+    tcpStream(b.host, a.host, a.addressOf(family), { bytes }),
   ]);
 }
 
 /** UDP both ways at once: bursts of datagrams.c. @throws Error where one is lost or not what was sent. */
-export async function datagramsBothWays(a: Daemon, b: Daemon, bursts: number): Promise<void> {
-  await Promise.all([sendDatagrams(a, b, bursts), sendDatagrams(b, a, bursts)]);
+export async function datagramsBothWays(
+  a: Daemon,
+  b: Daemon,
+  bursts: number,
+  family: Family = 4,
+): Promise<void> {
+  await Promise.all([sendDatagrams(a, b, bursts, family), sendDatagrams(b, a, bursts, family)]);
 }
 
 interface DatagramFigures {
@@ -27,11 +32,12 @@ interface DatagramFigures {
   readonly sum: string;
 }
 
-async function sendDatagrams(from: Daemon, to: Daemon, bursts: number): Promise<void> {
+async function sendDatagrams(from: Daemon, to: Daemon, bursts: number, family: Family): Promise<void> {
+  const address = to.addressOf(family);
   const program = await compileProgram('test/lib/datagrams.c');
-  const receiver = await RunningTool.start(to.host, program, ['receive', to.overlayAddress, PORT], /^ready$/);
+  const receiver = await RunningTool.start(to.host, program, ['receive', address, PORT], /^ready$/);
   try {
-    const { stdout } = await from.host.exec(program, 'send', to.overlayAddress, PORT, String(bursts));
+    const { stdout } = await from.host.exec(program, 'send', address, PORT, String(bursts));
     const sent = JSON.parse(stdout) as DatagramFigures;
     assert.ok(sent.datagrams > bursts);
     assert.deepEqual(await receiver.finish<DatagramFigures>(), sent);

@@ -108,13 +108,16 @@ function leaseText({ lease, network, phase, at }) {
   if (lease === null) return `none yet (${phase})`;
   const seconds = (Date.parse(lease.expiresAt ?? at) - Date.parse(at)) / 1000;
   const term = lease.reservation ? 'a reservation' : `runs out in ${formatDuration(seconds)}`;
-  return `${lease.subnet} of ${network?.cidr ?? NOTHING}, ${lease.held ? term : 'not held, claiming it again'}`;
+  const v4 = `${lease.subnet} of ${network?.cidr ?? NOTHING}`;
+  const v6 = lease.ipv6Subnet === null ? '' : `, ${lease.ipv6Subnet} of ${network?.ipv6Cidr ?? NOTHING}`;
+  return `${v4}${v6}, ${lease.held ? term : 'not held, claiming it again'}`;
 }
 
 function placeText({ interface: external, lease }) {
   if (external === null) return null;
   const port = lease?.port ?? null;
-  const place = port === null ? external.publicIp : `${external.publicIp}:${port}`;
+  const host = external.publicIp.includes(':') ? `[${external.publicIp}]` : external.publicIp;
+  const place = port === null ? external.publicIp : `${host}:${port}`;
   const problem = external.lost ?? (external.running ? null : 'no carrier');
   return [
     `${place} over ${external.name}`,

@@ -1,0 +1,4 @@
+/** Every cell of the matrix. */
+import { allCells, testCells } from '../lib/matrix.js';
+
+testCells(allCells());
