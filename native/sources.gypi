@@ -11,6 +11,7 @@
       "gso.cc",
       "handover.cc",
       "icmp.cc",
+      "mss.cc",
       "netlink.cc",
       "notify.cc",
       "path_mtu.cc",
@@ -38,6 +39,7 @@
       "test/gso_test.cc",
       "test/handover_test.cc",
       "test/icmp_test.cc",
+      "test/mss_test.cc",
       "test/netlink_test.cc",
       "test/offload_test.cc",
       "test/path_mtu_test.cc",
@@ -62,6 +64,7 @@
       "fuzz/handover.cc",
       "fuzz/icmp.cc",
       "fuzz/merge.cc",
+      "fuzz/mss.cc",
       "fuzz/netlink.cc",
       "fuzz/split.cc",
       "fuzz/virtio.cc"
