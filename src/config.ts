@@ -1,5 +1,5 @@
 import { ConfigError, FlannelError } from './errors.js';
-import { decodeField, fields, parseJsonObject, readString, readUint } from './gojson.js';
+import { decodeField, fields, parseJsonObject, readBool, readString, readUint } from './gojson.js';
 import type { JsonObject, JsonValue } from './gojson.js';
 import { Cidr4, formatIp4, maskOf, parseIp4 } from './ip.js';
 import type { Ip4 } from './ip.js';
@@ -187,11 +187,6 @@ function prefixed<T>(words: string, read: () => T): T {
     if (!(error instanceof FlannelError)) throw error;
     throw new ConfigError(`${words}: ${error.message}`, { cause: error });
   }
-}
-
-function readBool(value: JsonValue, before: boolean): boolean | undefined {
-  if (value.kind === 'null') return before;
-  return value.kind === 'bool' ? value.value : undefined;
 }
 
 function readIp4(value: JsonValue): Ip4 | undefined {
