@@ -6,7 +6,8 @@ import type { Host } from './topology.js';
 
 /** The program of this checkout. */
 export const FLANNELD = fileURLToPath(new URL('../src/main.js', import.meta.url));
-const STOP_MS = 10_000;
+/** For what takes a moment on an idle machine. */
+const PATIENCE_MS = 30_000;
 
 export class Daemon {
   /** Everything it has written to stderr. */
@@ -51,7 +52,7 @@ export class Daemon {
   }
 
   /** Resolves with the match once its log matches. @throws Error with the log when it ends before or is late. */
-  async logged(pattern: RegExp, timeoutMs = 10_000): Promise<RegExpExecArray> {
+  async logged(pattern: RegExp, timeoutMs = PATIENCE_MS): Promise<RegExpExecArray> {
     const late = AbortSignal.timeout(timeoutMs);
     for (;;) {
       const match = pattern.exec(this.log);
@@ -98,7 +99,7 @@ export class Daemon {
   }
 
   /** Resolves once it has ended and its log is complete. @throws Error with the log when that does not come. */
-  async ended(timeoutMs = 30_000): Promise<void> {
+  async ended(timeoutMs = 2 * PATIENCE_MS): Promise<void> {
     const late = AbortSignal.timeout(timeoutMs);
     while (!this.closed && !late.aborted) await this.next(late);
     if (!this.closed) {
@@ -110,7 +111,7 @@ export class Daemon {
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
     if (!this.closed) {
       this.process.kill(signal);
-      const timer = setTimeout(() => this.process.kill('SIGKILL'), STOP_MS);
+      const timer = setTimeout(() => this.process.kill('SIGKILL'), PATIENCE_MS);
       await this.ended();
       clearTimeout(timer);
     }

@@ -4,6 +4,9 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
 
 #include "succession.h"
 #include "tun_lab.h"
@@ -27,10 +30,34 @@ size_t entries_of(const char* folder) {
   return static_cast<size_t>(std::distance(begin(entries), end(entries)));
 }
 
+/// Whether a thread goes on: one that was joined may stand in /proc for a moment more.
+bool is_alive(const std::filesystem::path& thread) {
+  constexpr unsigned kExiting = 0x4;  // PF_EXITING of linux/sched.h
+  std::ifstream file(thread / "stat");
+  std::string stat;
+  std::getline(file, stat);
+  const size_t name_end = stat.rfind(')');
+  if (name_end == std::string::npos) return false;
+  std::istringstream fields(stat.substr(name_end + 1));
+  std::string skipped;
+  for (int i = 0; i < 6; i++) fields >> skipped;  // from state to tpgid of proc(5)
+  unsigned flags = kExiting;
+  fields >> flags;
+  return (flags & kExiting) == 0;
+}
+
+size_t live_threads() {
+  size_t count = 0;
+  for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
+    if (is_alive(thread.path())) count++;
+  }
+  return count;
+}
+
 /// What a process may leave behind of a dataplane.
 struct Holdings {
   size_t descriptors = entries_of("/proc/self/fd");
-  size_t threads = entries_of("/proc/self/task");
+  size_t threads = live_threads();
 };
 
 /// Each time another shape of it.

@@ -64,13 +64,34 @@ class Daemon {
 };
 
 template <typename Condition>
-bool eventually(Condition condition, std::chrono::milliseconds patience = 5s) {
+bool eventually(Condition condition, std::chrono::milliseconds patience = 30s) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > deadline) return false;
     std::this_thread::sleep_for(1ms);
   }
   return true;
+}
+
+/// The one that takes over from `owner`. Where it gets no processor in time and is called off,
+/// `owner` goes on, as it should, and there is another attempt.
+std::unique_ptr<Daemon> succeed(Daemon& owner, const std::string& socket) {
+  constexpr int kMostTries = 10;
+  for (int tries = 0; tries < kMostTries; tries++) {
+    auto successor = std::make_unique<Daemon>(socket);
+    try {
+      successor->start();
+    } catch (const SystemError& error) {
+      EXPECT_EQ(error.code().value(), ECANCELED) << error.what();
+      continue;
+    }
+    const auto handed_over = [&] { return owner.standing() == Standing::handed_over; };
+    EXPECT_TRUE(
+        eventually([&] { return handed_over() || successor->standing() == Standing::deposed; }));
+    if (handed_over()) return successor;
+    EXPECT_EQ(owner.standing(), Standing::owner);
+  }
+  throw SystemError(ETIMEDOUT, "handover: " + owner.succession().reason());
 }
 
 /// Packets both ways: into the device, to arrive at the peer's port; and to the socket, to arrive
@@ -153,7 +174,7 @@ class SuccessionTest : public ::testing::Test {
   Connection stranger(Step up_to) {
     Connection connection = Connection::to(socket_);
     Message message;
-    const auto deadline = std::chrono::steady_clock::now() + 5s;
+    const auto deadline = std::chrono::steady_clock::now() + 30s;
     std::vector<UniqueFd> descriptors;
     const auto expect = [&](Step step) {
       EXPECT_EQ(connection.receive(message, deadline, &descriptors), Connection::Received::message);
@@ -187,12 +208,9 @@ TEST_F(SuccessionTest, PassesFromOwnerToOwnerWithoutALoss) {
     Traffic traffic;
     std::unique_ptr<Daemon> owner;
     for (int i = 0; i < kTimes; i++) {
-      auto successor = std::make_unique<Daemon>(socket_);
-      successor->start();
-      EXPECT_EQ(successor->standing(), Standing::owner);
       Daemon& before = owner ? *owner : first;
-      ASSERT_TRUE(eventually([&] { return before.standing() == Standing::handed_over; }))
-          << before.succession().reason();
+      auto successor = succeed(before, socket_);
+      EXPECT_EQ(successor->standing(), Standing::owner);
       before.close();
       owner = std::move(successor);
     }
@@ -222,7 +240,7 @@ TEST_F(SuccessionTest, GoesOnWhenASuccessorFallsSilentAtAnyStep) {
     for (const Step step : kSteps) {
       Connection silent = stranger(step);
       std::this_thread::sleep_for(150ms);
-      EXPECT_EQ(owner.standing(), Standing::owner);
+      EXPECT_TRUE(eventually([&] { return owner.standing() == Standing::owner; }));
       silent.close();
     }
     traffic.expect_whole();
@@ -237,7 +255,7 @@ TEST_F(SuccessionTest, TellsASuccessorThatFellSilentThatItIsOff) {
       // What it says now comes too late, and does not keep the answer from it.
       late.send({.step = Step::taken});
       Message message;
-      const auto deadline = std::chrono::steady_clock::now() + 1s;
+      const auto deadline = std::chrono::steady_clock::now() + 30s;
       while (late.receive(message, deadline) == Connection::Received::message &&
              message.step != Step::abort) {
       }
@@ -253,7 +271,7 @@ TEST_F(SuccessionTest, RefusesByName) {
       Connection caller = Connection::to(socket_);
       caller.send(hello);
       Message answer;
-      EXPECT_EQ(caller.receive(answer, std::chrono::steady_clock::now() + 1s),
+      EXPECT_EQ(caller.receive(answer, std::chrono::steady_clock::now() + 30s),
                 Connection::Received::message);
       EXPECT_EQ(answer.step, Step::refuse);
       return answer.said();
@@ -339,8 +357,8 @@ TEST_F(SuccessionTest, TheOneThatStandsByKnowsTheRoutes) {
       routes.push_back({ip(10, 0, 0, 0) + (i << 8), 24, {htonl(kLoopback), htons(kPeerPort)}});
     }
     first.succession().set_routes(routes);
-    // The table is sent at most every so often: so wait until the last one has gone.
-    std::this_thread::sleep_for(300ms);
+    // The table is sent at most ten times a second: so wait until the last one has gone.
+    std::this_thread::sleep_for(1s);
     first.close();
     EXPECT_TRUE(eventually([&] { return standby.succession.standing() == Standing::owner; }));
     EXPECT_EQ(standby.dataplane.routes().size(), routes.size());

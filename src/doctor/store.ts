@@ -79,7 +79,9 @@ export function checkPublicIp({ store, attrs, ownSubnet, owner, port }: Observed
   const claims = store.leases.filter((lease) => sameHost(lease.attrs, attrs));
   const foreign = claims.filter(
     ({ subnet, writer }) =>
-      writer === 'elsewhere' || (ownSubnet !== null && !ownSubnet.equals(subnet.v4.network())),
+      writer === 'elsewhere' ||
+      writer === 'informed' ||
+      (ownSubnet !== null && !ownSubnet.equals(subnet.v4.network())),
   );
   if (foreign.length > 0 || claims.length > 1) {
     const keys = (foreign.length > 0 ? foreign : claims).map(({ subnet }) => formatSubnetKey(subnet));

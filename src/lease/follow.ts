@@ -33,26 +33,28 @@ export async function followLeases(
 ): Promise<void> {
   log.info('Watching for new subnet leases');
   const pending = new PendingChanges();
+  const lines = new LinesAfterwards(signal);
   let first = true; // an empty table is news, too
   const publisher = new TablePublisher(() => {
     const { put, removed } = pending.take();
     if (first || !table.changePeers(put, removed)) table.setPeers(tracker.leases());
     first = false;
+    lines.release();
   });
   const watch = async (): Promise<void> => {
     for await (const events of manager.watchLeases(signal)) {
       const { added, changed, removed, own: change } = tracker.apply(events);
       pending.add([...added, ...changed], removed);
+      lines.add([...added, ...changed], ({ subnet, attrs }) => {
+        log.info(`Subnet added: ${subnet.v4.toString()} via ${formatIp4(attrs.publicIp)}`);
+      });
+      lines.add(removed, ({ subnet }) => {
+        log.info(`Subnet removed: ${subnet.v4.toString()}`);
+      });
       if (first || added.length + changed.length + removed.length > 0) publisher.request();
       if (change !== null) keeper.observe(change);
       const double = [...added, ...changed].find(({ attrs }) => keeper.owns(attrs));
       if (double !== undefined) keeper.observeDouble(double);
-      await each([...added, ...changed], ({ subnet, attrs }) => {
-        log.info(`Subnet added: ${subnet.v4.toString()} via ${formatIp4(attrs.publicIp)}`);
-      });
-      await each(removed, ({ subnet }) => {
-        log.info(`Subnet removed: ${subnet.v4.toString()}`);
-      });
     }
   };
   await Promise.all([watch(), publisher.run(signal)]);
@@ -84,10 +86,40 @@ class PendingChanges {
   }
 }
 
-/** Writing tens of thousands of lines takes a second or two: the table, renewals and signals do not wait for it. */
-async function each(leases: readonly Lease[], write: (lease: Lease) => void): Promise<void> {
-  for (const [i, lease] of leases.entries()) {
-    if ((i + 1) % LINES_AT_ONCE === 0) await new Promise(setImmediate);
-    write(lease);
+/**
+ * Lines about leases, written once the table has what they tell of. Tens of thousands of them take a second or two: the
+ * table, renewals and signals do not wait for that.
+ */
+class LinesAfterwards {
+  /** Of what the table has not been told yet. */
+  private early: (() => void)[] = [];
+  private due: (() => void)[] = [];
+  private writing = false;
+
+  /** @param signal ends the writing */
+  constructor(private readonly signal: AbortSignal) {}
+
+  add(leases: readonly Lease[], write: (lease: Lease) => void): void {
+    for (const lease of leases) {
+      this.early.push(() => {
+        write(lease);
+      });
+    }
+  }
+
+  /** The table has been told of all that was added so far. */
+  release(): void {
+    this.due = this.due.concat(this.early);
+    this.early = [];
+    if (!this.writing) void this.write();
+  }
+
+  private async write(): Promise<void> {
+    this.writing = true;
+    while (this.due.length > 0 && !this.signal.aborted) {
+      for (const line of this.due.splice(0, LINES_AT_ONCE)) line();
+      if (this.due.length > 0) await new Promise(setImmediate);
+    }
+    this.writing = false;
   }
 }

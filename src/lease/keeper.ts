@@ -27,6 +27,10 @@ const LOOK_MS = 30_000;
 /** Another host with our public IP is reported, and told of us, at most this often. */
 const RIVAL_EVERY_MS = MINUTE_MS;
 
+/** A rival that everybody else has no report left for is told when its entry has stood for so long. */
+const LEAST_QUIET_MS = 1_000;
+const MOST_QUIET_MS = 3_000;
+
 /** How many versions of our own writing are remembered: their events may come after the next one was written. */
 const REMEMBERED_WRITES = 16;
 
@@ -50,7 +54,9 @@ export interface LeaseStatus {
  * was deleted; and watches for another daemon that announces the same public IP, with which it would share the
  * subnet. A store keeps one entry a subnet and tells hosts apart by their public IP only, so such a daemon takes the
  * entry for its own and rewrites it. Whoever sees a rewriting that is not his says so and rewrites the entry once,
- * which the other sees in turn: within seconds both logs name the conflict.
+ * which the other sees in turn: within seconds both logs name the conflict. Nobody reports twice in a minute, so the
+ * last one of many to come may find that all others have said it just now. His entry is the one that stands, and
+ * written by one who does not know: after a while, at random, somebody rewrites it, and that only tells.
  */
 export class LeaseKeeper {
   private readonly changes: OwnLeaseChange[] = [];
@@ -65,6 +71,8 @@ export class LeaseKeeper {
   private lost = false;
   /** When a rival was reported last, by the monotonic clock. */
   private reportedAt = -Infinity;
+  /** A version whose writer may not know of us, and when to tell him, by the monotonic clock. */
+  private untold: { readonly revision: string; readonly dueMs: number } | null = null;
 
   /** @param marginMs how long before its end the lease is renewed */
   constructor(
@@ -123,8 +131,12 @@ export class LeaseKeeper {
     while (await this.pause(signal)) {
       const change = this.changes.shift();
       try {
+        const { untold } = this;
+        if (change !== undefined || this.untilTold() <= 0) this.untold = null;
         if (change !== undefined) this.lost = this.isLoss(change);
-        if (change === undefined || this.lost) {
+        if (change === undefined && untold !== null && this.untold === null) {
+          await this.tell(untold.revision, signal);
+        } else if (change === undefined || this.lost) {
           this.dueNow = false;
           this.hold(await this.manager.renewLease(this.lease, signal, this.attrs));
           log.info(`Lease renewed, new expiration: ${describeExpiration(this.lease)}`);
@@ -179,10 +191,23 @@ export class LeaseKeeper {
         'use one subnet and lose packets to each other; start each with an address of its own (--public-ip or ' +
         '--iface) or a port of its own (--udp-port), or ignore this once if you have edited the entry by hand',
     );
-    if (!reported) return;
-    // On top of the version just seen and once: of many rivals one gets through, and all have been told by that.
-    const told = await this.manager.touchLease({ ...this.lease, revision: seen.revision }, signal);
+    if (reported) {
+      await this.tell(seen.revision, signal);
+    } else if (seen.writer === 'elsewhere') {
+      const quietMs = LEAST_QUIET_MS + Math.random() * (MOST_QUIET_MS - LEAST_QUIET_MS);
+      this.untold = { revision: seen.revision, dueMs: this.clock.monotonicMs() + quietMs };
+    }
+  }
+
+  /** On top of the version just seen and once: of many rivals one gets through, and all have been told by that. */
+  private async tell(revision: string, signal: AbortSignal): Promise<void> {
+    const told = await this.manager.touchLease({ ...this.lease, revision }, signal);
     if (told !== null) this.hold(told);
+  }
+
+  /** Milliseconds. */
+  private untilTold(): number {
+    return this.untold === null ? Infinity : this.untold.dueMs - this.clock.monotonicMs();
   }
 
   /** False when there was a report a short while ago. */
@@ -227,9 +252,9 @@ export class LeaseKeeper {
     for (;;) {
       if (signal.aborted) return false;
       if (this.changes.length > 0 || this.dueNow) return true;
-      const ms = this.untilDue();
-      if (ms !== null && ms <= 0) return true;
-      await this.clock.sleep(Math.min(ms ?? LOOK_MS, LOOK_MS), either);
+      const ms = Math.min(this.untilDue() ?? LOOK_MS, this.untilTold(), LOOK_MS);
+      if (ms <= 0) return true;
+      await this.clock.sleep(ms, either);
     }
   }
 }

@@ -29,9 +29,10 @@ export interface Lease {
 
 /**
  * Who wrote a version of an entry: a process on this host's network stack (this one, or one that takes over from
- * it), anybody else, or unknown where the store has no trace of it.
+ * it), anybody else, another host that wrote it to tell a rival of itself, or unknown where the store has no trace of
+ * it.
  */
-export type Writer = 'here' | 'elsewhere' | 'unknown';
+export type Writer = 'here' | 'elsewhere' | 'informed' | 'unknown';
 
 /** A lease as a store keeps it. */
 export interface StoredLease extends Lease {

@@ -105,7 +105,7 @@ export class LocalManager implements SubnetManager {
 
   touchLease(lease: OwnLease, signal: AbortSignal): Promise<OwnLease | null> {
     const ttlSeconds = lease.expiration === null ? null : LEASE_SECONDS;
-    return this.registry.update(lease.subnet, lease.attrs, lease.revision, ttlSeconds, signal);
+    return this.registry.update(lease.subnet, lease.attrs, lease.revision, ttlSeconds, signal, true);
   }
 
   async maintain(signal: AbortSignal): Promise<void> {

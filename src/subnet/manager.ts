@@ -51,8 +51,8 @@ export interface SubnetManager {
   renewLease(lease: OwnLease, signal: AbortSignal, attrs?: LeaseAttrs): Promise<OwnLease>;
 
   /**
-   * Renews exactly the version of the entry that `lease` names, and tries that once; null when somebody else has
-   * changed it meanwhile.
+   * Renews exactly the version of the entry that `lease` names, to tell its writer of this host, and tries that once;
+   * null when somebody else has changed it meanwhile.
    * @throws StoreUnavailableError.
    */
   touchLease(lease: OwnLease, signal: AbortSignal): Promise<OwnLease | null>;

@@ -30,6 +30,7 @@ export interface LeaseRegistry {
   /**
    * Writes `attrs` over exactly the version of the entry that `revision` names, and makes it run for
    * `ttlSeconds` from now (null: it stays a reservation). Null when the entry has changed or gone meanwhile.
+   * @param tells that this is written to tell a rival, for a store that can keep it (see Writer)
    */
   update(
     subnet: LeaseSubnet,
@@ -37,6 +38,7 @@ export interface LeaseRegistry {
     revision: string,
     ttlSeconds: number | null,
     signal: AbortSignal,
+    tells?: boolean,
   ): Promise<OwnLease | null>;
 
   /** Deletes exactly the version of the entry that `revision` names; false when it has changed or gone. */

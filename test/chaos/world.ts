@@ -16,11 +16,11 @@ import { GATEWAY } from '../../bench/topology.js';
 import { EtcdGateway } from '../lib/etcd-gateway.js';
 import { EtcdCluster } from '../lib/etcd.js';
 import type { Etcd } from '../lib/etcd.js';
-import { eventually } from '../lib/eventually.js';
 import { CONFIG, TestNetwork } from '../lib/network.js';
 import { PeerTable, rowsFor, subnetEntry } from '../lib/peer-table.js';
 import { Probe } from '../lib/probe.js';
 import { TcpProxy } from '../lib/tcp-proxy.js';
+import { within } from '../lib/within.js';
 
 const PREFIX = '/coreos.com/network';
 export const SUBNETS = `${PREFIX}/subnets/`;
@@ -182,10 +182,10 @@ export class World {
 
   /**
    * Resolves once each daemon is ready, its lease is in the store and its table is the store's.
-   * @throws Error with the difference when that takes longer than 10 s.
+   * @throws Error with the difference when that takes longer than 10 s for which the daemons had a processor.
    */
   async settled(): Promise<void> {
-    await eventually(async () => {
+    await within(HEALED_MS, this.daemons, async () => {
       this.check();
       const entries = (await this.store.list(SUBNETS)).map(({ key, value }) => subnetEntry(key, value));
       for (const { daemon, table } of this.stations) {
@@ -195,7 +195,7 @@ export class World {
         assert.deepEqual(own, [daemon.overlaySubnet], `the leases of ${name} in the store`);
         assert.deepEqual(table.rows(), rowsFor(address, entries), `the table of ${name}`);
       }
-    }, HEALED_MS);
+    });
   }
 
   /** The probe between the first two hosts. */

@@ -6,9 +6,11 @@ import { TestNetwork } from '../lib/network.js';
 import { Probe } from '../lib/probe.js';
 import type { ProbeFigures } from '../lib/probe.js';
 import { startStandby } from '../lib/standby.js';
+import { succeed } from '../lib/succession.js';
 import { PacedStream } from './paced-stream.js';
 
 const RATE = 10_000; // packets a second, each way
+const STANDS_BY = 'stands by';
 const BATCH = 64; // packets that are read before they are sent, at most (kBatchSize)
 
 export interface Outcome {
@@ -25,8 +27,10 @@ export type Trial = (times: number) => Promise<Outcome>;
 /** A running flanneld hands over to the next. */
 export const handOver: Trial = (times) =>
   underTraffic(times, NOTHING_LOST, async (network, daemon) => {
-    const next = network.start(1);
-    await next.logged(/Took over/);
+    const next = await succeed(
+      () => network.start(1),
+      () => daemon.exitCode !== null,
+    );
     await daemon.logged(/Handed over/);
     await daemon.ended();
     if (daemon.exitCode !== 0)
@@ -38,14 +42,14 @@ export const handOver: Trial = (times) =>
 export const restartWithStandby: Trial = (times) =>
   withStandby(times, NOTHING_LOST, async (network, daemon) => {
     await daemon.stop();
-    return startedAgain(network);
+    return startedBeforeStandby(network);
   });
 
 /** A flanneld is killed and started again, while another process stands by. */
 export const killWithStandby: Trial = (times) =>
   withStandby(times, onlyBatchesLost(times), async (network, daemon) => {
     await daemon.stop('SIGKILL');
-    return startedAgain(network);
+    return startedBeforeStandby(network);
   });
 
 /** A flanneld is killed and started again. */
@@ -75,6 +79,13 @@ async function startedAgain(network: TestNetwork): Promise<Daemon> {
   return next;
 }
 
+function startedBeforeStandby(network: TestNetwork): Promise<Daemon> {
+  return succeed(
+    () => network.start(1),
+    ({ log }) => log.includes(STANDS_BY),
+  );
+}
+
 type Step = (network: TestNetwork, daemon: Daemon) => Promise<Daemon>;
 
 function withStandby(times: number, tolerance: Tolerance, step: Step): Promise<Outcome> {
@@ -82,7 +93,7 @@ function withStandby(times: number, tolerance: Tolerance, step: Step): Promise<O
     times,
     tolerance,
     async (network, daemon) => {
-      await daemon.logged(/stands by/);
+      await daemon.logged(new RegExp(STANDS_BY));
       return step(network, daemon);
     },
     (network) => startStandby(network.host(1), `${network.folder}/host1.sock`),

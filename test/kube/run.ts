@@ -53,7 +53,7 @@ async function main(args: readonly string[]): Promise<number> {
 function runTests(): number {
   const folder = dirname(fileURLToPath(import.meta.url));
   const files = readdirSync(folder).filter((name) => name.endsWith('.test.js'));
-  const flags = ['--test', '--test-reporter=spec', '--test-concurrency=1'];
+  const flags = ['--test', '--test-reporter=spec', '--test-concurrency=1', '--test-timeout=600000'];
   const { status } = spawnSync(process.execPath, [...flags, ...files.map((name) => join(folder, name))], {
     stdio: 'inherit',
   });

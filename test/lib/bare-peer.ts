@@ -18,7 +18,7 @@ export interface PeerReport {
 }
 
 const PORT = 8285;
-const WAIT_MS = 5000;
+const WAIT_MS = 30_000;
 
 const script = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as PeerScript;
 const report: PeerReport = { received: [] };

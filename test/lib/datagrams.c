@@ -36,7 +36,7 @@ enum {
   kBurstBytes = 100000,
   kReceiveBuffer = 1 << 20, /* the system allows no less than what a burst takes */
   kFragmentsEvery = 4,      /* bursts */
-  kAnswerSeconds = 5,
+  kAnswerSeconds = 20,
 };
 
 struct head {

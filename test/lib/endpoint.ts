@@ -33,7 +33,7 @@ switch (command) {
       host: b,
       port: Number(c),
       ...(a !== '-' && { localAddress: a }),
-      timeout: 2000,
+      timeout: 5000,
     });
     socket
       .on('error', fail)

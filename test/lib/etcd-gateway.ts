@@ -30,6 +30,7 @@ interface RawValue {
 }
 
 const ANSWER_MS = 2_000;
+const DONE = 'already exists';
 const LOGIN = /user name is empty|invalid auth token|revision of auth store is old/;
 
 export class EtcdGateway {
@@ -96,6 +97,8 @@ export class EtcdGateway {
       try {
         return await this.post<T>(path, request);
       } catch (error) {
+        // By the try before, whose answer has not come.
+        if (tries > 0 && error instanceof Refusal && error.message.includes(DONE)) return {} as T;
         if (LOGIN.test(String(error)) && tries <= this.endpoints.length) await this.logIn();
         else if (error instanceof Refusal || tries >= this.endpoints.length) throw error;
         else this.preferred = (this.preferred + 1) % this.endpoints.length;

@@ -81,7 +81,7 @@ export class Etcd {
 
   /** Resolves when it answers. */
   async healthy(): Promise<void> {
-    await eventually(() => this.isHealthy(), 15_000);
+    await eventually(() => this.isHealthy());
   }
 
   /** Starts it and does not wait. */
@@ -220,7 +220,7 @@ export class EtcdCluster {
         if (member.running && (await member.leads().catch(() => false))) return member;
       }
       throw new Error('no running member leads the cluster');
-    }, 15_000);
+    });
   }
 
   /** Runs etcdctl against a member that runs. */

@@ -113,7 +113,7 @@ export async function failsWith(daemon: Daemon, status: number, line: RegExp): P
 
 /** Pings 50 times a second while `action` runs; resolves with how many were sent. @throws where one is lost. */
 export async function undisturbed(from: Daemon, to: Daemon, action: () => Promise<void>): Promise<number> {
-  // A lease is in the log a moment before it is in the forwarding table.
+  // The one that was pinged may not know the other yet.
   await eventually(() => from.host.exec('ping', '-n', '-c', '1', '-W', '0.5', to.overlayAddress));
   const ping = new Ping(from.host, to.overlayAddress);
   try {

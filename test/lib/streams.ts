@@ -3,7 +3,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import type { Daemon } from '../../bench/daemon.js';
 
-const START_MS = 10_000;
+const START_MS = 30_000;
 
 /** One iperf3 stream over the overlay, of so many bits per second, until stop(). */
 export class PacedStream {

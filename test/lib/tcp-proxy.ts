@@ -1,16 +1,33 @@
 /** A way to a server that can be broken in each of the ways in which networks are. */
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
-import type { AddressInfo, Server, Socket } from 'node:net';
+import type { Server, Socket } from 'node:net';
 
-/** A port of 127.0.0.1 that nobody listened on a moment ago. */
+/**
+ * Below the ports that the kernel gives to outgoing connections (net.ipv4.ip_local_port_range): those of this machine,
+ * the attempts to reach the port itself among them, could take it while its server is down.
+ */
+const [FIRST_PORT, LAST_PORT] = [12_000, 31_999];
+const given = new Set<number>();
+
+/** A port of 127.0.0.1 that nobody listened on a moment ago, and that this process has given to nobody. */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = randomInt(FIRST_PORT, LAST_PORT + 1);
+    if (given.has(port)) continue;
+    const server = createServer().listen(port);
+    try {
+      await once(server, 'listening');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') continue;
+      throw error;
+    }
+    given.add(port);
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
 
 /** Bytes on their way to the server (`up`) or to the client (`down`). */

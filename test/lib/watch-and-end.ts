@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
 import { Cidr4 } from '../../src/ip.js';
 import { NetworkMonitor } from '../../src/netlink/monitor.js';
+import { liveThreads } from './threads.js';
 
 export interface WatchLeftovers {
   /** Threads and descriptors. */
@@ -19,10 +20,7 @@ const CYCLES = 200;
 const TERMINATED_WORKERS = 20;
 const OVERLAY = new Cidr4(0x0af40000, 16);
 
-const holdings = (): [number, number] => [
-  readdirSync('/proc/self/task').length,
-  readdirSync('/proc/self/fd').length,
-];
+const holdings = (): [number, number] => [liveThreads(), readdirSync('/proc/self/fd').length];
 
 async function terminateOne(): Promise<void> {
   const worker = new Worker(fileURLToPath(import.meta.url));

@@ -13,6 +13,7 @@ import { tcpStream } from '../../bench/probes.js';
 import { Dataplane } from '../../src/dataplane.js';
 import { eventually } from '../lib/eventually.js';
 import { TestNetwork } from '../lib/network.js';
+import { within } from '../lib/within.js';
 
 const run = promisify(execFile);
 const HEAL_MS = 1000;
@@ -51,13 +52,31 @@ async function startBoth(...flags: string[]): Promise<void> {
   [a, b] = [daemons[0], daemons[1]];
 }
 
-/** `ip` commands on a's host in one go, faster than anybody can react. */
+/** `ip` commands on a's host, all of which are done when its daemon gets to see any. */
 async function ip(...commands: readonly string[]): Promise<void> {
-  await a.host.exec('sh', '-c', `printf '%s\\n' "$@" | ip -batch -`, 'sh', ...commands);
+  a.process.kill('SIGSTOP');
+  try {
+    await a.host.exec('sh', '-c', `printf '%s\\n' "$@" | ip -batch -`, 'sh', ...commands);
+  } finally {
+    a.process.kill('SIGCONT');
+  }
 }
 
+/** Resolves once it is so, which has to be soon. */
+async function soon(attempt: () => unknown): Promise<void> {
+  await within(HEAL_MS, [a, b], attempt);
+}
+
+/** Resolves once the daemon has said it, which has to be soon. */
+async function saysSoon(daemon: Daemon, pattern: RegExp): Promise<void> {
+  await soon(() => {
+    assert.match(daemon.log, pattern);
+  });
+}
+
+/** A packet every 100 ms until one is answered. */
 async function reach(from: Daemon, to: Daemon): Promise<void> {
-  await eventually(() => from.host.exec('ping', '-n', '-c', '1', '-W', '0.2', to.overlayAddress), HEAL_MS);
+  await soon(() => from.host.exec('ping', '-n', '-c', '1', '-i', '0.1', '-w', '1', to.overlayAddress));
 }
 
 /** The change, then exactly one line about it, and packets both ways, all of it within a second each. */
@@ -69,7 +88,7 @@ async function heals(change: () => Promise<void>, line: RegExp): Promise<void> {
       .split('\n')
       .filter((text) => text !== '' && !CONSEQUENCE.test(text));
   await change();
-  await eventually(() => said().some((text) => line.test(text)), HEAL_MS);
+  await soon(() => said().some((text) => line.test(text)));
   await reach(a, b);
   await reach(b, a);
   assert.equal(said().length, 1, said().join('\n'));
@@ -145,7 +164,7 @@ describe('the device', () => {
     for (const [name, commands, line] of changes) {
       const mark = a.log.length;
       await ip(...commands());
-      await eventually(() => line.test(a.log.slice(mark).trimEnd()), HEAL_MS).catch((error: unknown) => {
+      await soon(() => line.test(a.log.slice(mark).trimEnd())).catch((error: unknown) => {
         throw new Error(`${name}: ${a.log.slice(mark)}`, { cause: error });
       });
     }
@@ -156,10 +175,7 @@ describe('the device', () => {
   test("somebody else's route to the overlay is left alone until it goes", async () => {
     const mark = a.log.length;
     await ip(`route replace ${OVERLAY} dev eth0`);
-    await eventually(
-      () => a.log.slice(mark).includes(`there is another route to ${OVERLAY}, so flannel0`),
-      HEAL_MS,
-    );
+    await soon(() => a.log.slice(mark).includes(`there is another route to ${OVERLAY}, so flannel0`));
     assert.equal((await a.host.ip('route', 'show', OVERLAY)).trim(), `${OVERLAY} dev eth0 scope link`);
     await heals(() => ip(`route delete ${OVERLAY} dev eth0`), /restored route/);
   });
@@ -168,12 +184,12 @@ describe('the device', () => {
     const restored = () => a.log.split('restored route').length - 1;
     for (let times = 1; times <= 10; times++) {
       await ip(`route delete ${OVERLAY} dev flannel0`);
-      await eventually(() => restored() === times, HEAL_MS);
+      await soon(() => restored() === times);
     }
     await ip(`route delete ${OVERLAY} dev flannel0`);
-    await a.logged(/something else keeps changing flannel0 \(route 10\.244\.0\.0\/16\)/, HEAL_MS);
+    await saysSoon(a, /something else keeps changing flannel0 \(route 10\.244\.0\.0\/16\)/);
     await ip('link set flannel0 mtu 9000');
-    await a.logged(/restored MTU 1472\n/, HEAL_MS); // other things are
+    await saysSoon(a, /restored MTU 1472\n/); // other things are
     assert.equal(restored(), 10);
     assert.equal((await a.host.ip('route', 'show', OVERLAY)).trim(), '');
     assert.equal(a.exitCode, null);
@@ -211,7 +227,7 @@ describe('the external interface', () => {
       const line = new RegExp(`MTU of eth0 is ${mtu}, so that of flannel0 is ${inner} now$`);
       await heals(() => ip(`link set eth0 mtu ${mtu}`), line);
       assert.equal((await deviceState()).link, String(inner));
-      await eventually(() => a.subnetEnv('FLANNEL_MTU') === String(inner), HEAL_MS);
+      await soon(() => a.subnetEnv('FLANNEL_MTU') === String(inner));
     }
   });
 
@@ -229,14 +245,14 @@ describe('the external interface', () => {
     await startBoth();
     const mark = a.log.length;
     await ip('link set eth0 down');
-    await eventually(() => /W\d{4} .*eth0 is down/.test(a.log.slice(mark)), HEAL_MS);
+    await soon(() => /W\d{4} .*eth0 is down/.test(a.log.slice(mark)));
     await heals(() => ip('link set eth0 up'), /eth0 is up again$/);
   });
 
   test('without its cable and with it again', async () => {
     await startBoth();
     await run('ip', ['link', 'set', 'port1', 'down']);
-    await a.logged(/W\d{4} .*eth0 is down/, HEAL_MS);
+    await saysSoon(a, /W\d{4} .*eth0 is down/);
     await heals(async () => {
       await run('ip', ['link', 'set', 'port1', 'up']);
     }, /eth0 is up again$/);
@@ -247,7 +263,7 @@ describe('the external interface', () => {
     const { stream } = await streaming();
     const mark = a.log.length;
     await ip(`address delete 192.168.77.1/24 dev eth0`);
-    await eventually(() => /W\d{4} .*lost 192\.168\.77\.1 on eth0/.test(a.log.slice(mark)), HEAL_MS);
+    await soon(() => /W\d{4} .*lost 192\.168\.77\.1 on eth0/.test(a.log.slice(mark)));
     await heals(() => ip('address add 192.168.77.1/24 dev eth0'), /192\.168\.77\.1 is back on eth0$/);
     const { received } = await stream;
     assert.ok(received.bytes > 1 << 20);
@@ -266,7 +282,7 @@ describe('the external interface', () => {
         () => ip(`address delete 192.168.77.${from}/24 dev eth0`, `address add 192.168.77.${to}/24 dev eth0`),
         new RegExp(`Using interface with name eth0 and address 192\\.168\\.77\\.${to}, until now`),
       );
-      await b.logged(new RegExp(`Subnet added: ${subnet} via 192\\.168\\.77\\.${to}\\n`), HEAL_MS);
+      await saysSoon(b, new RegExp(`Subnet added: ${subnet} via 192\\.168\\.77\\.${to}\\n`));
       assert.equal(leaseOf(subnet), `{"PublicIP":"192.168.77.${to}","PublicIPv6":null}`);
       assert.match((await a.host.exec('ss', '-Hulnp')).stdout, new RegExp(`192\\.168\\.77\\.${to}:8285 `));
     }
@@ -282,10 +298,9 @@ describe('the external interface', () => {
     const subnet = a.overlaySubnet;
     const lease = leaseOf(subnet);
     await ip('address delete 192.168.77.1/24 dev eth0', 'address add 192.168.77.51/24 dev eth0');
-    await a.logged(
-      /Using interface with name eth0 and address 192\.168\.77\.51, until now [^;\n]*\n/,
-      HEAL_MS,
-    );
+    await within(HEAL_MS, [a], () => {
+      assert.match(a.log, /Using interface with name eth0 and address 192\.168\.77\.51, until now [^;\n]*\n/);
+    });
     assert.match((await a.host.exec('ss', '-Hulnp')).stdout, /192\.168\.77\.51:8285 /);
     assert.equal(leaseOf(subnet), lease);
   });
@@ -312,7 +327,7 @@ describe('a second interface', () => {
       () => ip('route replace default via 192.168.78.254 dev eth1'),
       /Using interface with name eth1 and address 192\.168\.78\.1, until now interface with name eth0 and address 192\.168\.77\.1; using 192\.168\.78\.1 as external address$/,
     );
-    await b.logged(new RegExp(`Subnet added: ${subnet} via 192\\.168\\.78\\.1\\n`), HEAL_MS);
+    await saysSoon(b, new RegExp(`Subnet added: ${subnet} via 192\\.168\\.78\\.1\\n`));
     await heals(
       () => ip('route replace default via 192.168.77.254 dev eth0'),
       /Using interface with name eth0 and address 192\.168\.77\.1, until now/,

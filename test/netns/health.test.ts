@@ -1,5 +1,6 @@
 /** What a daemon tells of itself: over HTTP, to its service manager, in its log. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdir, readFile, rename, rm, rmdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
@@ -9,6 +10,7 @@ import { Etcd } from '../lib/etcd.js';
 import { eventually } from '../lib/eventually.js';
 import { CONFIG, failsWith, leftovers, TestNetwork } from '../lib/network.js';
 import { NotifySocket } from '../lib/notify-socket.js';
+import { succeed } from '../lib/succession.js';
 
 const PORT = 8081;
 const HEALTH = `--healthz-port=${PORT}`;
@@ -204,7 +206,9 @@ describe('the health endpoint', () => {
         /cannot listen on 0\.0\.0\.0:8081 for health checks: it is taken: end what listens there .* or set another --healthz-port/,
       );
     } finally {
+      const closed = once(other, 'close');
       other.kill('SIGKILL');
+      await closed;
     }
     await failsWith(
       network.start(1, HEALTH, '--healthz-ip=192.0.2.7'),
@@ -216,8 +220,10 @@ describe('the health endpoint', () => {
 
   test('passes to the next flanneld with everything else', async () => {
     const first = await ready();
-    const next = network.start(1, HEALTH);
-    await next.logged(/Took over/);
+    const next = await succeed(
+      () => network.start(1, HEALTH),
+      () => first.exitCode !== null,
+    );
     await first.ended();
     assert.equal(first.exitCode, 0, first.log);
     await next.logged(/Listening on 0\.0\.0\.0:8081/);
@@ -270,11 +276,14 @@ describe('the service manager', () => {
       await eventually(() => {
         assert.ok(socket.messages.filter((message) => message === 'WATCHDOG=1').length >= 3);
       }, PATIENCE_MS);
-      assert.equal(socket.messages.filter((message) => message === 'READY=1').length, 1);
-      const status = socket.messages.findLast((message) => message.startsWith('STATUS='));
-      assert.match(status ?? '', /^STATUS=subnet 10\.244\.\d+\.0\/24, 0 peers, store reachable$/);
+      await eventually(() => {
+        const status = socket.messages.findLast((message) => message.startsWith('STATUS='));
+        assert.match(status ?? '', /^STATUS=subnet 10\.244\.\d+\.0\/24, 0 peers, store reachable$/);
+        assert.ok(socket.messages.includes('READY=1'));
+      }, PATIENCE_MS);
       await daemon.stop();
-      assert.equal(socket.messages.at(-1), 'STOPPING=1');
+      await eventually(() => socket.messages.at(-1) === 'STOPPING=1', PATIENCE_MS);
+      assert.equal(socket.messages.filter((message) => message === 'READY=1').length, 1);
     } finally {
       await socket.close();
     }

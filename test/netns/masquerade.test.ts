@@ -96,9 +96,10 @@ async function sourceOfPacket(from: Host, source: string, target: string): Promi
   socket.bind(0, target === GROUP ? undefined : target);
   await once(socket, 'listening');
   if (target === GROUP) socket.addMembership(GROUP, GATEWAY);
-  const received = once(socket, 'message', { signal: AbortSignal.timeout(10_000) }) as Promise<
+  const received = once(socket, 'message', { signal: AbortSignal.timeout(30_000) }) as Promise<
     [Buffer, { address: string }]
   >;
+  received.catch(() => undefined); // Whoever awaits it is told.
   try {
     await from.exec(process.execPath, ENDPOINT, 'send', source, target, String(socket.address().port));
     return (await received)[1].address;

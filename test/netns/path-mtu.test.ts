@@ -7,7 +7,6 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import { FLANNELD } from '../../bench/daemon.js';
 import type { Daemon } from '../../bench/daemon.js';
 import { tcpStream } from '../../bench/probes.js';
@@ -64,6 +63,12 @@ async function ping(from: Daemon, to: Daemon, size: number, df: 'do' | 'dont'): 
   return [Number(/(\d+) received/.exec(stdout)?.[1]), stdout];
 }
 
+/** The bytes that the only stream from one to the other has carried so far; false while it has none. */
+async function carriedBy({ host }: Daemon, to: Daemon): Promise<number | false> {
+  const { stdout } = await host.exec('ss', '-Htin', 'dst', to.overlayAddress);
+  return Number(/bytes_acked:(\d+)/.exec(stdout)?.[1] ?? 0) || false;
+}
+
 /** What the first host says of the path to the second. */
 async function pathMtu({ host, subnetFile }: Daemon): Promise<number | null | undefined> {
   const flags = ['status', '--json', `--subnet-file=${subnetFile}`];
@@ -77,10 +82,10 @@ describe('a path that becomes narrow and says so', () => {
       await create();
       const [a, b] = await startBoth(`--dataplane-tier=${tier}`);
       const stream = tcpStream(a.host, b.host, b.overlayAddress, { seconds: 4 });
-      await delay(1000);
+      const before = await eventually(() => carriedBy(a, b));
       await setLinkMtu(NARROW);
       const { received } = await stream;
-      assert.ok(received.bytes > BYTES, `${received.bytes} bytes`);
+      assert.ok(received.bytes > before, `${received.bytes} bytes, ${before} of them before`);
 
       assert.equal(await pathMtu(a), NARROW);
       assert.match(await a.host.ip('route', 'get', b.overlayAddress), new RegExp(` mtu ${FITS}\\b`));

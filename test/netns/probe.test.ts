@@ -62,29 +62,31 @@ describe('the probe', () => {
 
   test('finds the gap, both ways, and sends no faster than it should', async () => {
     const other = network.host(2);
+    const started = Date.now();
     const probe = await Probe.start(
       { host, address: host.address },
       { host: other, address: other.address },
       10_000,
     );
-    const started = performance.now();
     try {
       await eventually(async () => (await probe.progress()).every(({ received }) => received > 5_000));
-      const cut = Date.now();
       await other.ip('link', 'set', 'eth0', 'down');
+      const cut = Date.now();
       await eventually(() => Date.now() - cut > 300);
+      const healing = Date.now();
       await other.ip('link', 'set', 'eth0', 'up');
-      const healed = Date.now();
       const before = await probe.progress();
       await eventually(async () =>
         (await probe.progress()).every(({ received }, i) => received > (before[i]?.received ?? 0) + 5_000),
       );
-      const seconds = (performance.now() - started) / 1000;
-      for (const { sent, lost, duplicated, gapMs, gapAtMs } of await probe.finish()) {
+      const figures = await probe.finish();
+      const seconds = (Date.now() - started) / 1000;
+      for (const { sent, lost, duplicated, gapMs, gapAtMs } of figures) {
         // Slower it may be: what a busy machine kept it from sending in time, it leaves out.
-        assert.ok(sent < 1.2 * 10_000 * (seconds + 1), `${sent} in ${seconds} s`);
-        assert.ok(gapMs >= healed - cut - 50, `${gapMs} ms`);
-        assert.ok(gapAtMs >= cut - 50 && gapAtMs <= cut + 250, `${gapAtMs - cut} ms after the cut`);
+        assert.ok(sent < 1.2 * 10_000 * seconds, `${sent} in ${seconds} s`);
+        // In whole milliseconds. When it began depends on how soon the link went down.
+        assert.ok(gapAtMs >= started && gapAtMs <= cut + 1, `${gapAtMs - cut} ms after the cut`);
+        assert.ok(gapAtMs + gapMs >= healing - 1, `${gapMs} ms, ${gapAtMs - cut} ms after the cut`);
         assert.ok(lost > 0 && lost < sent, `${lost} of ${sent}`);
         assert.equal(duplicated, 0);
       }

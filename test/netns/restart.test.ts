@@ -11,6 +11,7 @@ import { eventually } from '../lib/eventually.js';
 import { leftovers, TestNetwork, undisturbed } from '../lib/network.js';
 import { withVariant } from '../lib/rules.js';
 import { startStandby } from '../lib/standby.js';
+import { succeed } from '../lib/succession.js';
 
 let network: TestNetwork;
 
@@ -59,8 +60,10 @@ describe('a second flanneld', () => {
     assert.match(rules, /jump FLANNEL-POSTRTG[^]*jump FLANNEL-FWD/);
     let next: Daemon | undefined;
     await undisturbed(b, a, async () => {
-      next = network.startBehind(behind, 1, '--ip-masq');
-      await next.logged(/Took over/);
+      next = await succeed(
+        () => network.startBehind(behind, 1, '--ip-masq'),
+        () => a.exitCode !== null,
+      );
       await a.ended();
     });
     assert.equal(a.exitCode, 0);
@@ -148,8 +151,10 @@ describe('a standby', () => {
       await undisturbed(b, daemon, async () => {
         await daemon.stop(signal);
         assert.equal(await standby?.line(), 'flannel-standby: flanneld is gone; forwarding in its place');
-        daemon = network.start(1);
-        await daemon.logged(/Took over/);
+        daemon = await succeed(
+          () => network.start(1),
+          ({ log }) => /Took over[^]*stands by/.test(log),
+        );
       });
       assert.equal(daemon.overlayAddress, overlayAddress);
       assert.match(await standby.line(), /standing by/);

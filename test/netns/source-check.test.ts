@@ -6,7 +6,9 @@ import { afterEach, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { FLANNELD } from '../../bench/daemon.js';
 import type { Daemon } from '../../bench/daemon.js';
+import { readStatus } from '../../src/status/client.js';
 import type { PeerReport, PeerScript } from '../lib/bare-peer.js';
+import { eventually } from '../lib/eventually.js';
 import { CONFIG, TestNetwork, unaccounted } from '../lib/network.js';
 import { echo } from '../lib/raw-packets.js';
 
@@ -83,6 +85,9 @@ test('"subnet" holds a peer to its own subnet', async () => {
 test('"none" takes packets from everybody, as stock flannel does', async () => {
   const daemon = await start('none');
   await send(3, [echo(`${PEER_SUBNET}.5`, daemon.overlayAddress)], 0);
+  // Nobody answers, so only the daemon can tell that it has come.
+  const socket = daemon.subnetFile.replace(/\.env$/, '.status.sock');
+  await eventually(async () => (await readStatus(socket)).dataplane?.decap.packetsOut === 1);
   const counters = await counted(daemon);
   assert.equal(counters.get('decap_packets_out'), 1);
   assert.doesNotMatch(daemon.log, /Refused/);

@@ -60,21 +60,29 @@ describe('the command', () => {
   test('shows the host and its peers, with 0 for ready', async () => {
     const [a, b] = await startTwo();
     await a.host.exec('ping', '-c', '3', '-i', '0.05', b.overlayAddress);
-    const { code, stdout, stderr } = await status();
+    const peer = `^${b.overlaySubnet} +192\\.168\\.77\\.2:8285 +[1-9]\\d* B +[1-9]\\d* B +\\d\\S+ ms +1500$`;
+    // The distance of a peer that takes its time is in the next answer.
+    const { code, stdout, stderr } = await eventually(async () => {
+      const outcome = await status();
+      assert.match(outcome.stdout, new RegExp(peer, 'm'), outcome.stderr);
+      return outcome;
+    });
     assert.equal(code, 0, stderr);
     assert.equal(stderr, '');
     assert.match(stdout, /^flanneld \d+\.\d+\.\d+ {2}● ready .*pid \d+$/m);
     assert.match(stdout, new RegExp(`^lease +${a.overlaySubnet} of 10\\.244\\.0\\.0/16, runs out in`, 'm'));
-    const peer = `^${b.overlaySubnet} +192\\.168\\.77\\.2:8285 +[1-9]\\d* B +[1-9]\\d* B +\\d\\S+ ms +1500$`;
-    assert.match(stdout, new RegExp(peer, 'm'));
     for (const line of stdout.split('\n')) assert.ok(line.length <= 80, line);
   });
 
   test('prints the document with --json', async () => {
     const [a, b] = await startTwo();
-    const { code, stdout } = await status('--json');
-    assert.equal(code, 0);
-    const report = JSON.parse(stdout) as StatusReport;
+    const report = await eventually(async () => {
+      const { code, stdout } = await status('--json');
+      assert.equal(code, 0);
+      const printed = JSON.parse(stdout) as StatusReport;
+      assert.equal(printed.peers[0]?.answers, true);
+      return printed;
+    });
     assert.equal(report.schema, 1);
     assert.equal(report.ready, true);
     assert.equal(report.lease?.subnet, a.overlaySubnet);
@@ -82,7 +90,6 @@ describe('the command', () => {
     assert.deepEqual(report.dataplane?.missing, []);
     const [peer] = report.peers;
     assert.equal(peer?.subnet, b.overlaySubnet);
-    assert.equal(peer.answers, true);
     assert.ok((peer.rttMs ?? 0) > 0 && (peer.traffic?.packetsOut ?? 0) >= 1);
   });
 
@@ -155,7 +162,8 @@ describe('the socket', () => {
     const before = (await readStatus(socket())).pid;
     const next = network.start(1);
     // Both run: whoever has the name answers, and is ready.
-    while (a.exitCode === null) assert.equal((await readStatus(socket())).ready, true);
+    while (a.exitCode === null && next.exitCode === null)
+      assert.equal((await readStatus(socket())).ready, true);
     await next.logged(/Took over/);
     await a.ended();
     await eventually(async () => (await readStatus(socket())).pid !== before);
@@ -219,7 +227,7 @@ describe('--watch', () => {
     const [a] = await startTwo();
     const { child, output } = watch(process.execPath, [FLANNELD, 'status', '--watch', subnetFile()]);
     await eventually(() => (output().match(/● ready/g) ?? []).length >= 2);
-    assert.match(output(), /^out +\S+ bit\/s/m);
+    await eventually(() => /^out +\S+ bit\/s/m.test(output()));
     await a.stop();
     await eventually(() => output().includes('no flanneld is running'));
     const seen = output().length;

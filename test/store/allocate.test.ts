@@ -77,12 +77,12 @@ describe('free subnets', () => {
       { length: 60_000 },
       (_, i) => new Cidr4(0x0a000000 + ((i * 7919) % 60_000) * 256, 24),
     );
-    const started = performance.now();
+    const before = process.cpuUsage();
     const found = freeSubnets(range('10.0.0.0', '10.255.255.0', 24), taken);
-    const ms = performance.now() - started;
+    const ms = process.cpuUsage(before).user / 1000;
     assert.equal(found.length, 100);
     assert.equal(found[0]?.toString(), new Cidr4(0x0a000000 + 60_000 * 256, 24).toString());
-    assert.ok(ms < 500, `${ms} ms`);
+    assert.ok(ms < 500, `${ms} ms of CPU`);
   });
 });
 

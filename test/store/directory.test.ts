@@ -183,9 +183,9 @@ describe('directory', () => {
 
   it('tells a watch that time has passed', async () => {
     const table = new WatchTable(registry);
-    await registry.create(subnetOf('10.5.1.0/24'), attrsOf('192.168.0.1'), 1, forever);
+    await registry.create(subnetOf('10.5.1.0/24'), attrsOf('192.168.0.1'), 5, forever);
     await table.becomes(['10.5.1.0-24 192.168.0.1']);
-    await table.becomes([], 4_000);
+    await table.becomes([]);
     await table.stop();
   });
 
@@ -203,13 +203,18 @@ describe('directory', () => {
     await mkdir(subnets, { recursive: true });
     await put(dir, '10.5.2.0-24', VALUE);
     await table.becomes(['10.5.2.0-24 192.168.0.1']);
-    // inotify has to be back as well: two changes within less than two rescans.
-    const started = Date.now();
-    await put(dir, '10.5.3.0-24', VALUE);
-    await table.becomes(['10.5.2.0-24 192.168.0.1', '10.5.3.0-24 192.168.0.1']);
-    await put(dir, '10.5.4.0-24', VALUE);
-    await table.becomes(['10.5.2.0-24 192.168.0.1', '10.5.3.0-24 192.168.0.1', '10.5.4.0-24 192.168.0.1']);
-    assert.ok(Date.now() - started < 900, `${Date.now() - started} ms`);
+    // inotify has to be back as well: at some time, two changes are seen within less than two rescans.
+    const rows = ['10.5.2.0-24 192.168.0.1'];
+    await eventually(async () => {
+      const started = Date.now();
+      for (let changes = 0; changes < 2; changes++) {
+        const third = rows.length + 2;
+        await put(dir, `10.5.${third}.0-24`, VALUE);
+        rows.push(`10.5.${third}.0-24 192.168.0.1`);
+        await table.becomes(rows);
+      }
+      assert.ok(Date.now() - started < 900, `${Date.now() - started} ms`);
+    });
     await table.stop();
     assert.ok(lines.filter((line) => line.includes('lost the lease directory')).length <= 1);
   });
@@ -297,7 +302,7 @@ describe('directory', () => {
       assert.ok(renewed, 'an empty slot holds nobody up');
     });
 
-    it('while holding the slot of an entry', { timeout: 30_000 }, async () => {
+    it('while holding the slot of an entry', { timeout: 120_000 }, async () => {
       const lease = await registry.create(subnet, attrsOf('192.168.0.1'), DAY_SECONDS, forever);
       assert.ok(lease);
       const slot = join(subnets, `.next-${entry}@${lease.revision}`);

@@ -87,7 +87,7 @@ describe('etcd: user and password', () => {
     assert.ok(!lines.join('').includes(PASSWORD));
   });
 
-  it('make a watch wait for permission, and go on when it is granted', { timeout: 40_000 }, async () => {
+  it('make a watch wait for permission, and go on when it is granted', { timeout: 200_000 }, async () => {
     const lines = captureLog();
     const registry = open(etcd, flannel);
     await assert.rejects(registry.list(forever), /permission denied/);
@@ -105,7 +105,7 @@ describe('etcd: user and password', () => {
     await second.becomes(['10.5.1.0-24 192.168.0.1']);
   });
 
-  it('give a new token when the old one is not valid any more', { timeout: 40_000 }, async () => {
+  it('give a new token when the old one is not valid any more', { timeout: 200_000 }, async () => {
     captureLog();
     const registry = open(etcd, flannel);
     const table = new WatchTable(registry);
@@ -149,7 +149,7 @@ describe('etcd: authentication that changes under a watch', () => {
       '{"PublicIP":"192.168.0.1","PublicIPv6":null}',
     );
 
-  it('makes it log in once it is switched on', { timeout: 40_000 }, async () => {
+  it('makes it log in once it is switched on', { timeout: 200_000 }, async () => {
     const table = new WatchTable(open(etcd, { endpoints: [proxy.endpoint], ...flannel }));
     await eventually(() => table.snapshots === 1);
     await etcd.ctl('auth', 'enable');
@@ -159,7 +159,7 @@ describe('etcd: authentication that changes under a watch', () => {
     assert.equal(table.snapshots, 1, 'it went on where it was');
   });
 
-  it('makes it give up a token of a store that was wiped', { timeout: 40_000 }, async () => {
+  it('makes it give up a token of a store that was wiped', { timeout: 200_000 }, async () => {
     // etcd has a call with a token wait for the state in which that was given: one that is far away here.
     for (let n = 0; n < 30; n++) await put();
     await etcd.ctl('auth', 'enable');
@@ -231,7 +231,7 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
     },
   });
 
-  it('needs no more than the CA', { timeout: 40_000 }, async () => {
+  it('needs no more than the CA', { timeout: 200_000 }, async () => {
     captureLog();
     const etcd = await Etcd.start(server(false));
     try {
@@ -248,7 +248,7 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
     }
   });
 
-  it('refuses a certificate of the right authority for another address', { timeout: 40_000 }, async () => {
+  it('refuses a certificate of the right authority for another address', { timeout: 200_000 }, async () => {
     captureLog();
     await signedBy('ca', 'elsewhere', '127.0.0.2');
     const tls = { ...server(false).tls, certFile: file('elsewhere.crt'), keyFile: file('elsewhere.key') };
@@ -269,7 +269,7 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
     }
   });
 
-  it('does not make Node warn of an address that is no name', { timeout: 40_000 }, async () => {
+  it('does not make Node warn of an address that is no name', { timeout: 200_000 }, async () => {
     captureLog();
     const warnings: string[] = [];
     const onWarning = ({ message }: Error): void => void warnings.push(message);
@@ -286,7 +286,7 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
     }
   });
 
-  it('takes up certificates that were replaced', { timeout: 40_000 }, async () => {
+  it('takes up certificates that were replaced', { timeout: 200_000 }, async () => {
     captureLog();
     const etcd = await Etcd.start(server(false));
     try {
@@ -302,7 +302,7 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
     }
   });
 
-  it('shows the client certificate to a server that asks for it', { timeout: 40_000 }, async () => {
+  it('shows the client certificate to a server that asks for it', { timeout: 200_000 }, async () => {
     captureLog();
     const etcd = await Etcd.start(server(true));
     try {
@@ -319,7 +319,7 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
   it(
     'takes up a client certificate that was replaced, and keeps the old one while the new is half written',
     {
-      timeout: 40_000,
+      timeout: 200_000,
     },
     async () => {
       captureLog();
@@ -352,7 +352,7 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
     },
   );
 
-  it('goes by name as well as by address', { timeout: 40_000 }, async () => {
+  it('goes by name as well as by address', { timeout: 200_000 }, async () => {
     captureLog();
     const etcd = await Etcd.start(server(false));
     try {

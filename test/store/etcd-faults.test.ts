@@ -73,7 +73,7 @@ function logged(text: string): number {
 }
 
 describe('etcd: the watch', () => {
-  it('goes on after kill -9 and restart', { timeout: 60_000 }, async () => {
+  it('goes on after kill -9 and restart', { timeout: 200_000 }, async () => {
     const rows = await putHosts(1, 3);
     const table = new WatchTable(open([etcd.endpoint]));
     await table.becomes(rows);
@@ -116,7 +116,7 @@ describe('etcd: the watch', () => {
     await table.becomes(rows);
   });
 
-  it('notices a store that was wiped', { timeout: 60_000 }, async () => {
+  it('notices a store that was wiped', { timeout: 200_000 }, async () => {
     await putHosts(1, 9);
     await putHosts(1, 9);
     const table = new WatchTable(open([etcd.endpoint]));
@@ -131,7 +131,7 @@ describe('etcd: the watch', () => {
     assert.equal(table.snapshots, 2);
   });
 
-  it('notices a half-open connection by keepalive', { timeout: 60_000 }, async () => {
+  it('notices a half-open connection by keepalive', { timeout: 200_000 }, async () => {
     const registry = open([proxy.endpoint], {
       keepaliveMs: 5_500,
       keepaliveTimeoutMs: 500,
@@ -147,7 +147,7 @@ describe('etcd: the watch', () => {
     await table.becomes([...rows, ...(await putHosts(2))], 12_000);
   });
 
-  it('notices it in less than 10 s by default', { timeout: 60_000 }, async () => {
+  it('notices it in less than 10 s by default', { timeout: 200_000 }, async () => {
     const table = new WatchTable(open([proxy.endpoint]));
     const rows = await putHosts(1);
     await table.becomes(rows);
@@ -156,19 +156,19 @@ describe('etcd: the watch', () => {
     await table.becomes([...rows, ...(await putHosts(2))], 10_000);
   });
 
-  it('notices a store that has stopped talking', { timeout: 60_000 }, async () => {
-    const table = new WatchTable(open([etcd.endpoint], { silenceMs: 300, requestMs: 500 }));
+  it('notices a store that has stopped talking', { timeout: 200_000 }, async () => {
+    const table = new WatchTable(open([etcd.endpoint], { silenceMs: 500, requestMs: 5_000 }));
     const rows = await putHosts(1);
     await table.becomes(rows);
-    await delay(2_000); // Quiet, but alive: asked several times, it keeps its watch.
+    await delay(3_000); // Quiet, but alive: asked several times, it keeps its watch.
     assert.equal(logged('lost etcd'), 0);
     etcd.pause();
-    await eventually(() => logged('gone silent') === 1, 3_000);
+    await eventually(() => logged('gone silent') === 1);
     etcd.resume();
     await table.becomes([...rows, ...(await putHosts(2))]);
   });
 
-  it('does not run hot while nobody answers', { timeout: 60_000 }, async () => {
+  it('does not run hot while nobody answers', { timeout: 200_000 }, async () => {
     const dead = await TcpProxy.to(await freePort());
     closers.push(() => dead.close());
     const table = new WatchTable(open([dead.endpoint]));
@@ -200,11 +200,12 @@ describe('etcd: the watch', () => {
     await delay(100); // Long enough for the last two to be in the middle of something.
     const started = Date.now();
     await Promise.all(waiting.map((table) => table.stop()));
-    assert.ok(Date.now() - started < 500);
+    // As soon as that they have not waited for anything: a request takes 10 s to be given up, a connection 3 s.
+    assert.ok(Date.now() - started < 2_500);
   });
 });
 
-describe('etcd: its health', { timeout: 60_000 }, () => {
+describe('etcd: its health', { timeout: 200_000 }, () => {
   it('is told at any time, with what the table is of and since when', async () => {
     const registry = open([etcd.endpoint]);
     const { since } = registry.health;
@@ -265,12 +266,13 @@ describe('etcd: requests', () => {
 
   it('leave one that swallows everything', async () => {
     proxy.swallow();
-    const registry = open([proxy.endpoint, etcd.endpoint], { requestMs: 500 });
+    const requestMs = 2_000;
+    const registry = open([proxy.endpoint, etcd.endpoint], { requestMs });
     await putHosts(1);
     const started = Date.now();
     assert.equal((await registry.list(forever)).length, 1);
     assert.equal((await registry.list(forever)).length, 1);
-    assert.ok(Date.now() - started < 900, 'the second one does not try it again');
+    assert.ok(Date.now() - started < 2 * requestMs, 'the second one does not try it again');
   });
 
   it('do not wait long for a member that never completes a connection', async () => {
@@ -278,7 +280,7 @@ describe('etcd: requests', () => {
     const registry = open([proxy.endpoint, etcd.endpoint]);
     const started = performance.now();
     await registry.list(forever);
-    assert.ok(performance.now() - started < 5_000);
+    assert.ok(performance.now() - started < DEFAULT_TIMINGS.requestMs);
   });
 
   it('take a new connection to the next member, for an old one may be as dead', async () => {
@@ -287,7 +289,7 @@ describe('etcd: requests', () => {
     const credentials = { caFile: '', certFile: '', keyFile: '', username: '', password: '' };
     const client = new EtcdClient(
       { endpoints: proxies.map(({ endpoint }) => endpoint), ...credentials },
-      { ...DEFAULT_TIMINGS, requestMs: 1_000 },
+      { ...DEFAULT_TIMINGS, requestMs: 3_000 },
     );
     closers.push(() => {
       client.close();
@@ -318,7 +320,7 @@ describe('etcd: requests', () => {
   });
 
   it('recognise their own write when its answer was lost', async () => {
-    const registry = open([proxy.endpoint, etcd.endpoint], { requestMs: 500 });
+    const registry = open([proxy.endpoint, etcd.endpoint], { requestMs: 3_000 });
     await registry.list(forever);
     const foreign = await etcd.leases();
     proxy.swallowAnswerTo('10.5.1.0-24');
@@ -334,7 +336,7 @@ describe('etcd: requests', () => {
     assert.equal((await etcd.leases()).length, foreign.length + 1);
   });
 
-  it('read more than gRPC takes by default', { timeout: 60_000 }, async () => {
+  it('read more than gRPC takes by default', { timeout: 200_000 }, async () => {
     const registry = open([etcd.endpoint]);
     // 60 × 100 kB of backend data are more than the 4 MiB a gRPC client accepts unless told otherwise.
     const backendData = JSON.stringify('x'.repeat(100_000));

@@ -135,7 +135,7 @@ describe('etcd: what is stored', () => {
   it('runs out by itself', async () => {
     const registry = open({ prefix: '/short' });
     const table = new WatchTable(registry);
-    await registry.create(subnetOf('10.5.1.0/24'), attrsOf('192.168.0.1'), 1, forever);
+    await registry.create(subnetOf('10.5.1.0/24'), attrsOf('192.168.0.1'), 5, forever);
     await table.becomes(['10.5.1.0-24 192.168.0.1']);
     await table.becomes([]);
     await table.stop();

@@ -17,6 +17,8 @@ test('a network stack knows its ids, and those of others as such', () => {
   assert.equal(here.writerOf(here.next()), 'here');
   assert.equal(new LeaseIds().writerOf(here.next()), 'here', 'the next process on the same stack');
   assert.equal(here.writerOf(there.next()), 'elsewhere');
+  assert.equal(here.writerOf(there.next(true)), 'informed');
+  assert.equal(here.writerOf(here.next(true)), 'here');
   assert.equal(here.writerOf('7587886532158730246'), 'elsewhere', 'an id of etcd’s choice');
   assert.equal(here.writerOf('0'), 'unknown');
 });

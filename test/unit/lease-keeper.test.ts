@@ -169,7 +169,7 @@ describe('when the own entry was touched', () => {
   test('a rival with our public IP is named, and told by one rewriting; once a minute', async () => {
     const keeper = keep();
     for (let i = 0; i < 5; i++) {
-      keeper.observe(seen(`rival-${i}`, 'elsewhere'));
+      keeper.observe(seen(`rival-${i}`, i === 0 ? 'elsewhere' : 'informed'));
       await clock.pass(10_000);
     }
     assert.deepEqual(touches, ['rival-0']);
@@ -181,6 +181,26 @@ describe('when the own entry was touched', () => {
     await clock.pass(1_000);
     assert.deepEqual(touches, ['rival-0', 'rival-9']);
     assert.equal(logged('another flanneld'), 2);
+  });
+
+  test('a rival that comes when there is nothing to be said for a minute is told when its entry has stood', async () => {
+    const keeper = keep();
+    keeper.observe(seen('rival-0', 'elsewhere'));
+    await clock.pass(0);
+    keeper.observe(seen('rival-1', 'elsewhere'));
+    await clock.pass(900);
+    keeper.observe(seen('rival-2', 'elsewhere'));
+    await clock.pass(900);
+    assert.deepEqual(touches, ['rival-0']);
+    await clock.pass(2_200);
+    assert.deepEqual(touches, ['rival-0', 'rival-2']);
+    keeper.observe(seen('rival-3', 'elsewhere'));
+    await clock.pass(900);
+    keeper.observe(seen('told-by-another', 'informed'));
+    await clock.pass(10_000);
+    assert.deepEqual(touches, ['rival-0', 'rival-2']);
+    assert.equal(logged('another flanneld'), 1);
+    assert.deepEqual(renewals, []);
   });
 
   test('a lease that an operator makes a reservation is one, and the other way round', async () => {

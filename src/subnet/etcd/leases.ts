@@ -36,11 +36,11 @@ export class EtcdLeases {
     return this.ids.writerOf(lease);
   }
 
-  /** A lease for `ttlSeconds`; none for null. */
-  async grant(ttlSeconds: number | null, signal: AbortSignal): Promise<Granted> {
+  /** A lease for `ttlSeconds`; none for null. @param tells see LeaseIds.next */
+  async grant(ttlSeconds: number | null, signal: AbortSignal, tells: boolean): Promise<Granted> {
     if (ttlSeconds === null) return { lease: NO_LEASE, expiration: null };
     const before = Date.now();
-    const lease = this.ids.next();
+    const lease = this.ids.next(tells);
     let seconds = ttlSeconds;
     try {
       const granted = await this.client.unary(

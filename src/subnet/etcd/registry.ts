@@ -77,8 +77,9 @@ export class EtcdRegistry implements LeaseRegistry {
     revision: string,
     ttlSeconds: number | null,
     signal: AbortSignal,
+    tells = false,
   ): Promise<OwnLease | null> {
-    return this.write(subnet, attrs, ttlSeconds, isAt(this.keyOf(subnet), revision), signal);
+    return this.write(subnet, attrs, ttlSeconds, isAt(this.keyOf(subnet), revision), signal, tells);
   }
 
   async remove(subnet: LeaseSubnet, revision: string, signal: AbortSignal): Promise<boolean> {
@@ -119,10 +120,11 @@ export class EtcdRegistry implements LeaseRegistry {
     ttlSeconds: number | null,
     conditions: readonly Compare[],
     signal: AbortSignal,
+    tells = false,
   ): Promise<OwnLease | null> {
     const key = this.keyOf(subnet);
     const value = Buffer.from(formatLeaseValue(attrs));
-    const { lease, expiration } = await this.leases.grant(ttlSeconds, signal);
+    const { lease, expiration } = await this.leases.grant(ttlSeconds, signal, tells);
     const put = { key, value, lease, prev_kv: true };
     let answer: TxnResponse;
     try {
