@@ -1,12 +1,15 @@
 // The JS surface, and the only file that knows Node-API. index.d.ts says what each member promises.
+#include <arpa/inet.h>
 #include <napi.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <memory>
 #include <set>
 
+#include "address.h"
 #include "dataplane.h"
 #include "netlink.h"
 #include "notify.h"
@@ -17,8 +20,10 @@ namespace {
 
 constexpr size_t kMaxQueues = 64;
 constexpr size_t kMaxSourcePorts = 64;
-constexpr size_t kWordsPerRoute = 4;
-constexpr size_t kWordsPerPeer = 3;
+constexpr size_t kWordsPerAddress = 4;
+constexpr size_t kWordsPerRoute = 2 * kWordsPerAddress + 2;
+constexpr size_t kWordsPerPeer = kWordsPerAddress + 2;
+constexpr size_t kWordsPerRefusal = 2 * kWordsPerAddress;
 constexpr size_t kFiguresPerPeer = 4;
 
 /// A SystemError as the JS Error that index.d.ts calls NativeError.
@@ -51,6 +56,38 @@ uint32_t number_field(const Napi::Object& object, const char* key, double most) 
     throw Napi::RangeError::New(object.Env(), std::string(key) + " is out of range");
   }
   return static_cast<uint32_t>(number);
+}
+
+/// A number (IPv4, host order) or a text (IPv6).
+Address read_address(const Napi::Value& value, const char* key) {
+  const auto fail = [&] {
+    return Napi::RangeError::New(value.Env(), std::string(key) + " is no IP address");
+  };
+  if (value.IsNumber()) {
+    const double number = value.As<Napi::Number>().DoubleValue();
+    if (!(number >= 0 && number <= UINT32_MAX)) throw fail();
+    return Address::of_ipv4(static_cast<uint32_t>(number));
+  }
+  std::array<uint8_t, Address::kBytes> bytes{};
+  if (!value.IsString() ||
+      ::inet_pton(AF_INET6, value.As<Napi::String>().Utf8Value().c_str(), bytes.data()) != 1) {
+    throw fail();
+  }
+  return Address::of_bytes(bytes);
+}
+
+/// From the words of a table.
+Address address_of(const uint32_t* words) noexcept {
+  return {uint64_t{words[0]} << 32 | words[1], uint64_t{words[2]} << 32 | words[3]};
+}
+
+/// Into the words of a table; returns the first one behind it.
+uint32_t* put_address(uint32_t* words, const Address& address) noexcept {
+  for (const uint64_t half : {address.high, address.low}) {
+    *words++ = static_cast<uint32_t>(half >> 32);
+    *words++ = static_cast<uint32_t>(half);
+  }
+  return words;
 }
 
 /// True for `yes`, false for `no`.
@@ -112,11 +149,15 @@ DataplaneOptions read_options(const Napi::CallbackInfo& info) {
   if (options.queues == 0 || options.source_ports == 0) {
     throw Napi::RangeError::New(info.Env(), "queues and sourcePorts must be at least 1");
   }
-  options.bind_address = number_field(object, "bindAddress", UINT32_MAX);
+  options.bind_address = read_address(object.Get("bindAddress"), "bindAddress");
   options.port = static_cast<uint16_t>(number_field(object, "port", UINT16_MAX));
   options.buffers.receive = static_cast<int>(number_field(object, "receiveBuffer", INT32_MAX));
   options.buffers.send = static_cast<int>(number_field(object, "sendBuffer", INT32_MAX));
-  options.tunnel_address = number_field(object, "tunnelAddress", UINT32_MAX);
+  options.tunnel_addresses.ipv4 = number_field(object, "tunnelAddress", UINT32_MAX);
+  const Napi::Value tunnel_address6 = object.Get("tunnelAddress6");
+  if (!tunnel_address6.IsNull()) {
+    options.tunnel_addresses.ipv6 = read_address(tunnel_address6, "tunnelAddress6");
+  }
   options.source_check = source_check_field(object);
   return options;
 }
@@ -139,7 +180,7 @@ const char* standing_name(Standing standing) {
 std::vector<Route> read_routes(const Napi::CallbackInfo& info, bool removals) {
   const auto fail = [&] {
     return Napi::RangeError::New(info.Env(),
-                                 "routes must be a Uint32Array of valid four-word records");
+                                 "routes must be a Uint32Array of valid ten-word records");
   };
   if (info.Length() < 1 || !info[0].IsTypedArray()) throw fail();
   if (info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) throw fail();
@@ -148,11 +189,13 @@ std::vector<Route> read_routes(const Napi::CallbackInfo& info, bool removals) {
   std::vector<Route> routes;
   routes.reserve(words.ElementLength() / kWordsPerRoute);
   for (size_t i = 0; i < words.ElementLength(); i += kWordsPerRoute) {
-    const uint32_t length = words[i + 1];
-    const uint32_t port = words[i + 3];
-    if (length > 32 || (port == 0 && !removals) || port > UINT16_MAX) throw fail();
-    const NextHop next_hop{htonl(words[i + 2]), htons(static_cast<uint16_t>(port))};
-    routes.push_back({words[i], static_cast<uint8_t>(length), next_hop});
+    const uint32_t* word = words.Data() + i;
+    const uint32_t length = word[kWordsPerAddress];
+    const uint32_t port = word[kWordsPerRoute - 1];
+    if (length > Prefix::kBits || (port == 0 && !removals) || port > UINT16_MAX) throw fail();
+    const NextHop next_hop{address_of(word + kWordsPerAddress + 1),
+                           htons(static_cast<uint16_t>(port))};
+    routes.push_back({{address_of(word), static_cast<uint8_t>(length)}, next_hop});
   }
   return routes;
 }
@@ -279,16 +322,12 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     });
   }
   void rebind(const Napi::CallbackInfo& info) {
-    const auto number = [&](size_t i, double most) {
-      const double value = info[i].IsNumber() ? info[i].As<Napi::Number>().DoubleValue() : -1;
-      if (!(value >= 0 && value <= most)) {
-        throw Napi::RangeError::New(info.Env(), "rebind takes an address and a port");
-      }
-      return static_cast<uint32_t>(value);
-    };
-    const uint32_t address = number(0, UINT32_MAX);
-    const auto port = static_cast<uint16_t>(number(1, UINT16_MAX));
-    guarded(info.Env(), [&] { core_->rebind(address, port); });
+    const Address address = read_address(info[0], "address");
+    const double port = info[1].IsNumber() ? info[1].As<Napi::Number>().DoubleValue() : -1;
+    if (!(port >= 0 && port <= UINT16_MAX)) {
+      throw Napi::RangeError::New(info.Env(), "port is out of range");
+    }
+    guarded(info.Env(), [&] { core_->rebind(address, static_cast<uint16_t>(port)); });
   }
   void reopen_device(const Napi::CallbackInfo& info) {
     guarded(info.Env(), [&] { core_->reopen_device(succession_ != nullptr); });
@@ -336,7 +375,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     uint32_t* word = words.Data();
     double* figure = figures.Data();
     for (const PeerFigures& each : peers) {
-      *word++ = ntohl(each.peer.address);
+      word = put_address(word, each.peer.address);
       *word++ = ntohs(each.peer.port);
       *word++ = static_cast<uint32_t>(each.path_mtu);
       for (const uint64_t value :
@@ -362,10 +401,11 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     const Napi::Env env = info.Env();
     const Dataplane::Refusals refusals = guarded(env, [&] { return core_->take_refusals(); });
     const auto words = [&](const std::vector<Refusal>& sources) {
-      auto array = Napi::Uint32Array::New(env, 2 * sources.size());
-      for (size_t i = 0; i < sources.size(); i++) {
-        array[2 * i] = sources[i].source;
-        array[2 * i + 1] = sources[i].inner_source;
+      auto array = Napi::Uint32Array::New(env, kWordsPerRefusal * sources.size());
+      uint32_t* word = array.Data();
+      for (const Refusal& refusal : sources) {
+        word = put_address(word, refusal.source);
+        word = put_address(word, refusal.inner_source);
       }
       return array;
     };

@@ -145,10 +145,9 @@ uint64_t checksum_add(std::span<const uint8_t> bytes, uint64_t sum, size_t posit
   return sum + (position % 2 == 0 ? piece : swap_bytes(piece));
 }
 
-uint64_t checksum_pseudo_ipv6(std::span<const uint8_t, 16> source,
-                              std::span<const uint8_t, 16> destination, uint8_t protocol,
+uint64_t checksum_pseudo_ipv6(std::span<const uint8_t, 32> addresses, uint8_t protocol,
                               uint32_t length) noexcept {
-  return checksum_add(source, checksum_add(destination, uint64_t{length} + protocol));
+  return checksum_add(addresses, uint64_t{length} + protocol);
 }
 
 }  // namespace flannel

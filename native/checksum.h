@@ -46,9 +46,9 @@ constexpr uint64_t checksum_pseudo_ipv4(uint32_t source, uint32_t destination, u
          protocol + length;
 }
 
-/// The same over IPv6 (RFC 8200 section 8.1).
-uint64_t checksum_pseudo_ipv6(std::span<const uint8_t, 16> source,
-                              std::span<const uint8_t, 16> destination, uint8_t protocol,
+/// The same over IPv6 (RFC 8200 section 8.1). `addresses`: source and destination, as they stand in
+/// the header.
+uint64_t checksum_pseudo_ipv6(std::span<const uint8_t, 32> addresses, uint8_t protocol,
                               uint32_t length) noexcept;
 
 /// One way to compute the fold of the sum of `bytes`. For tests and benchmarks; checksum_add()

@@ -67,13 +67,18 @@ void unpack(const Message& offer, std::vector<UniqueFd> descriptors, Claim& clai
     throw SystemError(EPROTO, "offer");
   }
   if (tun.virtio != (offer.virtio != 0)) throw SystemError(EPROTO, "offer");
+  const bool ipv6 = offer.knows_ipv6 != 0;
+  const auto bind_address =
+      ipv6 ? Address::of_bytes(offer.outer_address) : Address::of_ipv4(offer.bind_address);
+  const TunnelAddresses tunnel_addresses{
+      offer.tunnel_address, ipv6 ? Address::of_bytes(offer.tunnel_address_ipv6) : Address{}};
   Inheritance inheritance{tun.name,
                           tun.multi_queue,
                           tun.virtio,
                           FeatureSet::of_bits(static_cast<uint8_t>(offer.features)),
-                          offer.bind_address,
+                          bind_address,
                           static_cast<uint16_t>(offer.port),
-                          offer.tunnel_address,
+                          tunnel_addresses,
                           static_cast<SourceCheck>(offer.source_check),
                           {}};
   for (uint32_t i = 0; i < offer.queues; i++) {
@@ -90,7 +95,10 @@ void unpack(const Message& offer, std::vector<UniqueFd> descriptors, Claim& clai
 /// Says hello, and takes in the offer. Throws SystemError.
 void ask(Claim& claim, bool stands_by) {
   const Deadline deadline = steady_clock::now() + kAnswer;
-  Message hello{.step = Step::hello, .generation = claim.generation, .stands_by = stands_by};
+  Message hello{.step = Step::hello,
+                .generation = claim.generation,
+                .stands_by = stands_by,
+                .knows_ipv6 = true};
   if (!claim.owner.send(hello)) throw SystemError(ECONNRESET, "handover");
   Message offer;
   std::vector<UniqueFd> descriptors;

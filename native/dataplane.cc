@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <stdexcept>
 
 #include "path_mtu.h"
 
@@ -40,6 +41,14 @@ std::vector<Queue> open_sockets(const DataplaneOptions& options) {
   return queues;
 }
 
+/// Where no errors come from, nothing needs to be sent.
+UniqueFd open_icmp_from(const TunnelAddresses& addresses) noexcept {
+  return addresses.ipv4 == 0 ? UniqueFd() : open_icmp();
+}
+UniqueFd open_icmpv6_from(const TunnelAddresses& addresses) noexcept {
+  return addresses.ipv6.is_none() ? UniqueFd() : open_icmpv6();
+}
+
 bool is_of_tun(Feature feature) noexcept {
   return feature == Feature::tso || feature == Feature::uso;
 }
@@ -68,7 +77,11 @@ void replace(const UniqueFd& fd, const UniqueFd& replacement) noexcept {
 }  // namespace
 
 Dataplane::Dataplane(const DataplaneOptions& options, Syscalls& syscalls)
-    : options_(options), syscalls_(syscalls), icmp_(open_icmp()), features_(options.features) {
+    : options_(options),
+      syscalls_(syscalls),
+      icmp_(open_icmp_from(options.tunnel_addresses)),
+      icmpv6_(open_icmpv6_from(options.tunnel_addresses)),
+      features_(options.features) {
   // The socket before the device: a port that is taken should not make a device come and go.
   std::vector<Queue> queues = open_sockets(options);
   virtio_ = options.features.has(Feature::tso) || options.features.has(Feature::uso);
@@ -97,7 +110,8 @@ Dataplane::Dataplane(const DataplaneOptions& options, Inheritance inheritance, S
       tun_name_(inheritance.tun_name),
       multi_queue_(inheritance.multi_queue),
       virtio_(inheritance.virtio),
-      icmp_(open_icmp()),
+      icmp_(open_icmp_from(options.tunnel_addresses)),
+      icmpv6_(open_icmpv6_from(options.tunnel_addresses)),
       features_(features_over(options, inheritance, syscalls)) {
   FeatureSet missing = options.features;
   for (const FeatureInfo& info : kFeatures) {
@@ -151,11 +165,12 @@ void Dataplane::build_lanes(std::vector<Queue> queues) {
       senders.emplace_back(sender.get(), features_, syscalls_);
     }
     if (senders.empty()) senders.push_back(udp);
-    lane.encap = std::make_unique<Encap>(tun, senders, fib_->reader(reader), icmp_.get(),
-                                         options_.tunnel_address, batch_size, lane.encap_counters,
-                                         syscalls_);
+    const IcmpSockets icmp{icmp_.get(), icmpv6_.get()};
+    lane.encap =
+        std::make_unique<Encap>(tun, senders, fib_->reader(reader), icmp, options_.tunnel_addresses,
+                                batch_size, lane.encap_counters, syscalls_);
     lane.decap =
-        std::make_unique<Decap>(udp, tun, fib_->reader(reader + 1), options_.tunnel_address,
+        std::make_unique<Decap>(udp, tun, fib_->reader(reader + 1), options_.tunnel_addresses,
                                 batch_size, features_, lane.decap_counters, options_.source_check);
   }
 }
@@ -215,7 +230,10 @@ void Dataplane::restart() noexcept {
   resume();
 }
 
-void Dataplane::rebind(uint32_t address, uint16_t port) {
+void Dataplane::rebind(const Address& address, uint16_t port) {
+  if (address.is_ipv4() != options_.bind_address.is_ipv4()) {
+    throw std::invalid_argument("the sockets cannot change their family");
+  }
   DataplaneOptions options = options_;
   if (options.bind_address == address && options.port == port) return;
   options.bind_address = address;
@@ -258,7 +276,7 @@ Estate Dataplane::estate() const {
                 features_.get(),
                 options_.bind_address,
                 options_.port,
-                options_.tunnel_address,
+                options_.tunnel_addresses,
                 options_.source_check,
                 {}};
   for (const auto& lane : lanes_) {
@@ -275,19 +293,28 @@ void Dataplane::set_persistent(bool persistent) noexcept {
   if (!lanes_.empty()) flannel::set_persistent(lanes_.front()->queue.tun.get(), persistent);
 }
 
+void Dataplane::check(std::span<const Route> routes) const {
+  for (const Route& route : routes) {
+    if (!route.prefix.valid()) throw std::invalid_argument("prefix length beyond the address");
+    const bool ipv4 = route.next_hop.address.is_ipv4();
+    if (route.next_hop.port != 0 && ipv4 != options_.bind_address.is_ipv4()) {
+      throw std::invalid_argument("a next hop is not of the sockets' family");
+    }
+  }
+}
+
 void Dataplane::set_routes(std::span<const Route> routes) {
+  check(routes);
   routes_.assign(routes);
   routes_.settle();
   publish(Fib::of(routes_));
 }
 
 void Dataplane::change_routes(std::span<const Route> changes) {
-  if (std::ranges::any_of(changes, [](const Route& route) { return route.length > 32; })) {
-    throw std::invalid_argument("prefix length above 32");
-  }
+  check(changes);
   for (const Route& change : changes) {
     if (change.next_hop.port == 0) {
-      routes_.remove(change.network, change.length);
+      routes_.remove(change.prefix);
     } else {
       routes_.put(change);
     }
@@ -352,7 +379,7 @@ std::vector<PeerFigures> Dataplane::peers() const {
     if (peer.slot == Peer::kNone) continue;
     PeerFigures now = figures(peer.slot);
     now.peer = {peer.address, peer.port};
-    now.path_mtu = peer.largest == Peer::kAnySize ? 0 : peer.largest + kOuterHeaders;
+    now.path_mtu = peer.largest == Peer::kAnySize ? 0 : peer.largest + outer_headers(peer.address);
     now.out -= before_[peer.slot].out;
     now.in -= before_[peer.slot].in;
     result.push_back(now);
@@ -416,6 +443,7 @@ void Dataplane::close() noexcept {
     lane->queue = {};
   }
   icmp_.reset();
+  icmpv6_.reset();
 }
 
 }  // namespace flannel

@@ -23,16 +23,17 @@
 namespace flannel {
 
 struct DataplaneOptions {
-  std::string tun_name;   // or a template such as flannel%d
-  FeatureSet features;    // wanted; those the kernel lacks are left out,
-  bool required;          // or, when required, are an error
-  bool split_threads;     // encap and decap on a thread each
-  size_t queues;          // 1 … 64
-  size_t source_ports;    // of each queue, 1 … 64; 1: all packets leave from `port`
-  uint32_t bind_address;  // host order, as all addresses here
+  std::string tun_name;  // or a template such as flannel%d
+  FeatureSet features;   // wanted; those the kernel lacks are left out,
+  bool required;         // or, when required, are an error
+  bool split_threads;    // encap and decap on a thread each
+  size_t queues;         // 1 … 64
+  size_t source_ports;   // of each queue, 1 … 64; 1: all packets leave from `port`
+  Address bind_address =
+      Address::of_ipv4(0);  // its family is that of the tunnel, and of all next hops
   uint16_t port;
   SocketBuffers buffers;
-  uint32_t tunnel_address;  // source of ICMP errors
+  TunnelAddresses tunnel_addresses;
   SourceCheck source_check = SourceCheck::none;
 };
 
@@ -49,9 +50,9 @@ struct Inheritance {
   bool multi_queue;
   bool virtio;
   FeatureSet features;  // of tso, uso and gro, what is on
-  uint32_t bind_address;
+  Address bind_address;
   uint16_t port;
-  uint32_t tunnel_address;
+  TunnelAddresses tunnel_addresses;
   SourceCheck source_check;
   std::vector<Queue> queues;
 };
@@ -65,9 +66,9 @@ struct Estate {
   };
   bool virtio;
   FeatureSet features;
-  uint32_t bind_address;
+  Address bind_address;
   uint16_t port;
-  uint32_t tunnel_address;
+  TunnelAddresses tunnel_addresses;
   SourceCheck source_check;
   std::vector<Borrowed> queues;
 };
@@ -99,7 +100,7 @@ class Dataplane {
   /// What is in use now, after probing and after what failed at run time.
   [[nodiscard]] FeatureSet features() const noexcept { return features_.get(); }
   [[nodiscard]] bool multi_queue() const noexcept { return multi_queue_; }
-  [[nodiscard]] bool can_send_icmp() const noexcept { return icmp_.valid(); }
+  [[nodiscard]] bool can_send_icmp() const noexcept { return icmp_.valid() || icmpv6_.valid(); }
 
   /// Starts the threads, once. Throws SystemError, and then the dataplane is closed.
   void start();
@@ -116,10 +117,10 @@ class Dataplane {
   void restart() noexcept;
   [[nodiscard]] uint64_t restarts() const noexcept { return restarts_.load(); }
 
-  /// Moves the sockets to another local address, under running workers: what waits in the old ones
-  /// is forwarded first. Throws SystemError, and then nothing has changed. Nothing to do where they
-  /// are bound so already.
-  void rebind(uint32_t address, uint16_t port);
+  /// Moves the sockets to another local address of their family, under running workers: what waits
+  /// in the old ones is forwarded first. Throws SystemError, or std::invalid_argument for another
+  /// family, and then nothing has changed. Nothing to do where they are bound so already.
+  void rebind(const Address& address, uint16_t port);
   /// Opens the device again, after somebody has deleted it, under its old name. It comes without
   /// addresses, routes and MTU. Throws SystemError, and then nothing has changed.
   void reopen_device(bool persistent);
@@ -128,7 +129,8 @@ class Dataplane {
   [[nodiscard]] Estate estate() const;
   /// Lets the device stay when no process holds it any more.
   void set_persistent(bool persistent) noexcept;
-  /// Replaces the forwarding table under the running workers. Throws std::invalid_argument.
+  /// Replaces the forwarding table under the running workers. Throws std::invalid_argument, also
+  /// for a next hop that is not of the sockets' family, and then nothing has changed.
   void set_routes(std::span<const Route> routes);
   /// Adds, replaces and, where the next hop's port is 0, removes routes, on top of those before.
   /// Throws std::invalid_argument, and then nothing has changed.
@@ -173,6 +175,7 @@ class Dataplane {
   void build_lanes(std::vector<Queue> queues);
   void build_workers();
 
+  void check(std::span<const Route> routes) const;
   void publish(std::unique_ptr<const Fib> fib);
   [[nodiscard]] PeerFigures figures(uint32_t slot) const noexcept;
 
@@ -184,7 +187,8 @@ class Dataplane {
   std::string tun_name_;
   bool multi_queue_ = false;
   bool virtio_ = false;
-  UniqueFd icmp_;
+  UniqueFd icmp_;  // as far as there are tunnel addresses of the family
+  UniqueFd icmpv6_;
   ActiveFeatures features_;
   RouteTable routes_;
   std::vector<PeerFigures> before_;  // by slot: what was counted there for the peers before

@@ -62,30 +62,55 @@ bool passes(int error) noexcept {
   }
 }
 
-/// The source of the first packet in a row (host order), or 0.
-uint32_t inner_source(const ReceiveBatch::Datagram& row) noexcept {
-  return row.payload.size() < Ipv4Packet::kMinHeader ? 0 : load_be32(&row.payload[12]);
+Counter counter_of(Ipv4Fault fault) noexcept {
+  switch (fault) {
+    case Ipv4Fault::too_short:
+      return Counter::decap_short;
+    case Ipv4Fault::bad_ihl:
+      return Counter::decap_bad_ihl;
+    case Ipv4Fault::bad_length:
+      return Counter::decap_bad_length;
+    default:
+      return Counter::decap_bad_version;
+  }
+}
+
+Counter counter_of(Ipv6Fault fault) noexcept {
+  return fault == Ipv6Fault::too_short ? Counter::decap_short : Counter::decap_bad_length;
+}
+
+/// The source of the first packet in a row, or `::`.
+Address inner_source(const ReceiveBatch::Datagram& row) noexcept {
+  if (!row.payload.empty() && is_ipv6(row.payload)) {
+    return row.payload.size() < Ipv6Packet::kHeader ? Address{}
+                                                    : source_of(Ipv6Packet(row.payload));
+  }
+  return row.payload.size() < Ipv4Packet::kMinHeader
+             ? Address{}
+             : Address::of_ipv4(Ipv4Packet(row.payload).source());
 }
 
 /// The slot of the peer that has sent a row, of those at its address: peers behind one address are
 /// told apart by their subnets.
 uint32_t slot_of(const Fib& fib, const ReceiveBatch::Datagram& row, uint32_t at_address) noexcept {
   if (at_address != Peer::kShared) return at_address;
-  const Peer* peer = fib.lookup(inner_source(row));
+  const Address inner = inner_source(row);
+  const Peer* peer = inner.is_ipv4() ? fib.lookup(inner.ipv4()) : fib.lookup(inner);
   return peer != nullptr && peer->address == row.source ? peer->slot : Peer::kNone;
 }
 
 }  // namespace
 
-Decap::Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, uint32_t tunnel_address,
-             size_t batch_size, ActiveFeatures& features, Counters& counters,
-             SourceCheck source_check)
+Decap::Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib,
+             const TunnelAddresses& addresses, size_t batch_size, ActiveFeatures& features,
+             Counters& counters, SourceCheck source_check)
     : udp_(udp),
       tun_(tun),
       fib_(fib),
       counters_(counters),
       source_check_(source_check),
-      icmp_(tunnel_address, counters, Counter::decap_icmp_throttled),
+      carries_ipv6_(!addresses.ipv6.is_none()),
+      icmp_(addresses.ipv4, addresses.ipv6.to_bytes(), counters, Counter::decap_icmp_throttled),
       pool_(batch_size),
       batch_(pool_),
       watch_(Histogram::decap_latency_seconds, batch_size),
@@ -150,40 +175,41 @@ size_t Decap::refuse(const ReceiveBatch::Datagram& row) noexcept {
       row.truncated ? 1 : std::max<size_t>(1, (row.payload.size() + size - 1) / size);
   counters_.add(Counter::decap_packets_in, count);
   counters_.add(Counter::decap_unknown_peer, count);
-  counters_.unknown_peers.note({ntohl(row.source), inner_source(row)});
+  counters_.unknown_peers.note({row.source, inner_source(row)});
   return count;
 }
 
-void Decap::forward(const Fib& fib, std::span<uint8_t> bytes, in_addr_t from) noexcept {
-  switch (Ipv4Packet::check(bytes)) {
-    case Ipv4Fault::none:
-      break;
-    case Ipv4Fault::too_short:
-      return counters_.add(Counter::decap_short);
-    case Ipv4Fault::bad_version:
-      return counters_.add(Counter::decap_bad_version);
-    case Ipv4Fault::bad_ihl:
-      return counters_.add(Counter::decap_bad_ihl);
-    case Ipv4Fault::bad_length:
-      return counters_.add(Counter::decap_bad_length);
+void Decap::forward(const Fib& fib, std::span<uint8_t> bytes, const Address& from) noexcept {
+  if (carries_ipv6_ && !bytes.empty() && is_ipv6(bytes)) {
+    const Ipv6Fault fault = Ipv6Packet::check(bytes);
+    if (fault != Ipv6Fault::none) return counters_.add(counter_of(fault));
+    return forward(fib, Ipv6Packet(bytes), bytes, from);
   }
-  Ipv4Packet packet(bytes);
+  const Ipv4Fault fault = Ipv4Packet::check(bytes);
+  if (fault != Ipv4Fault::none) return counters_.add(counter_of(fault));
+  forward(fib, Ipv4Packet(bytes), bytes, from);
+}
+
+template <typename Packet>
+void Decap::forward(const Fib& fib, Packet packet, std::span<uint8_t> bytes,
+                    const Address& from) noexcept {
   if (source_check_ == SourceCheck::subnet) {
-    const Peer* owner = fib.lookup(packet.source());
+    const auto source = source_of(packet);
+    const Peer* owner = fib.lookup(source);
     if (owner == nullptr || owner->address != from) {
-      counters_.wrong_subnets.note({ntohl(from), packet.source()});
+      counters_.wrong_subnets.note({from, as_address(source)});
       return counters_.add(Counter::decap_wrong_subnet);
     }
   }
-  if (packet.ttl() == 0) {
+  if (hop_limit(packet) == 0) {
     counters_.add(Counter::decap_ttl_zero);
     return answer(fib, IcmpError::time_exceeded, packet);
   }
-  if (packet.ttl() == 1) {
+  if (hop_limit(packet) == 1) {
     counters_.add(Counter::decap_ttl_expired);
     return answer(fib, IcmpError::time_exceeded, packet);
   }
-  packet.decrement_ttl();
+  take_hop(packet);
   write(bytes);
 }
 
@@ -252,10 +278,11 @@ MergeOptions Decap::merge_options() const noexcept {
 }
 
 /// The sender is behind a peer, so the error goes out like any packet to that peer's subnet.
-void Decap::answer(const Fib& fib, IcmpError error, Ipv4Packet offender) noexcept {
+template <typename Packet>
+void Decap::answer(const Fib& fib, IcmpError error, Packet offender) noexcept {
   const auto message = icmp_.error(error, offender);
   if (message.empty()) return;
-  const Peer* next_hop = fib.lookup(offender.source());
+  const Peer* next_hop = fib.lookup(source_of(offender));
   const int failed = next_hop == nullptr ? ENETUNREACH : udp_.send_one(message, *next_hop);
   counters_.add(failed != 0 ? Counter::decap_icmp_failed : Counter::decap_icmp_sent);
 }

@@ -2,10 +2,10 @@
 #pragma once
 
 #include "caps.h"
+#include "families.h"
 #include "fib.h"
 #include "gro.h"
-#include "icmp.h"
-#include "ipv4.h"
+#include "icmp_responder.h"
 #include "packet.h"
 #include "snapshot.h"
 #include "source_check.h"
@@ -19,7 +19,7 @@ namespace flannel {
 class Decap {
  public:
   /// Everything is borrowed.
-  Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, uint32_t tunnel_address,
+  Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, const TunnelAddresses& addresses,
         size_t batch_size, ActiveFeatures& features, Counters& counters,
         SourceCheck source_check = SourceCheck::none);
 
@@ -35,8 +35,12 @@ class Decap {
   size_t forward_batch() noexcept;
   size_t take(const Fib& fib, const ReceiveBatch::Datagram& row) noexcept;
   size_t refuse(const ReceiveBatch::Datagram& row) noexcept;
-  void forward(const Fib& fib, std::span<uint8_t> bytes, in_addr_t from) noexcept;
-  void answer(const Fib& fib, IcmpError error, Ipv4Packet offender) noexcept;
+  void forward(const Fib& fib, std::span<uint8_t> bytes, const Address& from) noexcept;
+  template <typename Packet>
+  void forward(const Fib& fib, Packet packet, std::span<uint8_t> bytes,
+               const Address& from) noexcept;
+  template <typename Packet>
+  void answer(const Fib& fib, IcmpError error, Packet offender) noexcept;
   void write(std::span<uint8_t> bytes) noexcept;
   void flush() noexcept;
   void write_group(const Merger::Group& group) noexcept;
@@ -50,6 +54,7 @@ class Decap {
   Snapshot<Fib>::Reader& fib_;
   Counters& counters_;
   SourceCheck source_check_;
+  bool carries_ipv6_;
   IcmpResponder icmp_;
   PacketPool pool_;
   ReceiveBatch batch_;

@@ -10,6 +10,9 @@
 //   8. join a run of the batch                                 (SendBatch::push)
 //   9. send the batch                                          (flush, UdpSocket::send)
 //
+// IPv6 goes the same way, with a hop limit for the TTL, destination-unreachable and packet-too-big
+// for the ICMP errors, and always as if with DF.
+//
 // A super-packet has one lookup, one TTL step and one ICMP decision: its segments share the header.
 // The payload is never copied: the datagrams are sent from the buffer that the packet was read
 // into.
@@ -26,17 +29,42 @@ namespace {
 /// portions.
 constexpr size_t kHeaderSlots = 512;
 
+Counter counter_of(Ipv4Fault fault) noexcept {
+  switch (fault) {
+    case Ipv4Fault::too_short:
+      return Counter::encap_short;
+    case Ipv4Fault::bad_ihl:
+      return Counter::encap_bad_ihl;
+    case Ipv4Fault::bad_length:
+      return Counter::encap_bad_length;
+    default:
+      return Counter::encap_bad_version;
+  }
+}
+
+Counter counter_of(Ipv6Fault fault) noexcept {
+  return fault == Ipv6Fault::too_short ? Counter::encap_short : Counter::encap_bad_length;
+}
+
+int socket_for(Ipv4Packet /*packet*/, IcmpSockets sockets) noexcept {
+  return sockets.ipv4;
+}
+int socket_for(Ipv6Packet /*packet*/, IcmpSockets sockets) noexcept {
+  return sockets.ipv6;
+}
+
 }  // namespace
 
 Encap::Encap(TunQueue tun, std::span<const UdpSocket> sockets, Snapshot<Fib>::Reader& fib,
-             int icmp_fd, uint32_t tunnel_address, size_t batch_size, Counters& counters,
-             Syscalls& syscalls)
+             IcmpSockets icmp_sockets, const TunnelAddresses& addresses, size_t batch_size,
+             Counters& counters, Syscalls& syscalls)
     : tun_(tun),
       fib_(fib),
-      icmp_fd_(icmp_fd),
+      icmp_sockets_(icmp_sockets),
+      carries_ipv6_(!addresses.ipv6.is_none()),
       counters_(counters),
       syscalls_(syscalls),
-      icmp_(tunnel_address, counters, Counter::encap_icmp_throttled),
+      icmp_(addresses.ipv4, addresses.ipv6.to_bytes(), counters, Counter::encap_icmp_throttled),
       pool_(batch_size),
       watch_(Histogram::encap_latency_seconds, batch_size),
       headers_(kHeaderSlots) {
@@ -105,58 +133,56 @@ bool Encap::forward_batch() noexcept {
 }
 
 void Encap::forward(const Fib& fib, const TunPacket& from_tun) noexcept {
-  switch (Ipv4Packet::check(from_tun.bytes)) {
-    case Ipv4Fault::none:
-      break;
-    case Ipv4Fault::too_short:
-      return drop(Counter::encap_short, from_tun);
-    case Ipv4Fault::bad_version:
-      return drop(Counter::encap_bad_version, from_tun);
-    case Ipv4Fault::bad_ihl:
-      return drop(Counter::encap_bad_ihl, from_tun);
-    case Ipv4Fault::bad_length:
-      return drop(Counter::encap_bad_length, from_tun);
+  if (carries_ipv6_ && !from_tun.bytes.empty() && is_ipv6(from_tun.bytes)) {
+    const Ipv6Fault fault = Ipv6Packet::check(from_tun.bytes);
+    if (fault != Ipv6Fault::none) return drop(counter_of(fault), from_tun);
+    return forward(fib, from_tun, Ipv6Packet(from_tun.bytes));
   }
-  Ipv4Packet packet(from_tun.bytes);
-  if (packet.ttl() == 0) {
+  const Ipv4Fault fault = Ipv4Packet::check(from_tun.bytes);
+  if (fault != Ipv4Fault::none) return drop(counter_of(fault), from_tun);
+  forward(fib, from_tun, Ipv4Packet(from_tun.bytes));
+}
+
+template <typename Packet>
+void Encap::forward(const Fib& fib, const TunPacket& from_tun, Packet packet) noexcept {
+  if (hop_limit(packet) == 0) {
     drop(Counter::encap_ttl_zero, from_tun);
     return answer(IcmpError::time_exceeded, packet);
   }
 
-  const Peer* next_hop = fib.lookup(packet.destination());
+  const Peer* next_hop = fib.lookup(destination_of(packet));
   if (next_hop == nullptr) {
     drop(Counter::encap_no_route, from_tun);
     return answer(IcmpError::net_unreachable, packet);
   }
-  if (packet.ttl() == 1) {
+  if (hop_limit(packet) == 1) {
     drop(Counter::encap_ttl_expired, from_tun);
     return answer(IcmpError::time_exceeded, packet);
   }
-  if (from_tun.bytes.size() > next_hop->largest && packet.dont_fragment() &&
-      exceeds(from_tun, *next_hop)) {
+  const uint16_t largest = largest_for(packet, *next_hop);
+  if (from_tun.bytes.size() > largest && must_stay_whole(packet) && exceeds(from_tun, largest)) {
     drop(Counter::encap_frag_needed, from_tun);
-    return answer(IcmpError::frag_needed, packet, next_hop->largest);
+    return answer(IcmpError::frag_needed, packet, largest);
   }
-  packet.decrement_ttl();
+  take_hop(packet);
 
-  if (from_tun.header.gso_type != VirtioHeader::kGsoNone)
-    return split(from_tun, *next_hop, packet.flow());
+  const uint32_t flow = packet.flow();
+  if (from_tun.header.gso_type != VirtioHeader::kGsoNone) return split(from_tun, *next_hop, flow);
   if (complete_checksum(from_tun.header, from_tun.bytes) != GsoFault::none) {
     return drop(Counter::encap_bad_offload, from_tun);
   }
   counters_.add(Counter::encap_packets_in);
-  const uint32_t flow = packet.flow();
   Path& path = path_of(flow);
   path.batch.push({{}, from_tun.bytes}, *next_hop, {flow, packet.is_fragment()},
                   path.udp.max_segments());
 }
 
-/// Whether the packet, or the largest segment of the super-packet, is more than the path carries.
+/// Whether the packet, or the largest segment of the super-packet, has more than `largest` bytes.
 /// Without DF such a packet leaves all the same: the kernel cuts the datagram around it.
-bool Encap::exceeds(const TunPacket& packet, const Peer& to) noexcept {
-  if (packet.header.gso_type == VirtioHeader::kGsoNone) return packet.bytes.size() > to.largest;
+bool Encap::exceeds(const TunPacket& packet, size_t largest) noexcept {
+  if (packet.header.gso_type == VirtioHeader::kGsoNone) return packet.bytes.size() > largest;
   return counting_.begin(packet.header, packet.bytes) == GsoFault::none &&
-         counting_.largest() > to.largest;
+         counting_.largest() > largest;
 }
 
 void Encap::split(const TunPacket& packet, const Peer& to, uint32_t flow) noexcept {
@@ -180,7 +206,7 @@ void Encap::send_segments() noexcept {
 /// Counts the end of a packet, or of all that a super-packet stands for.
 void Encap::drop(Counter counter, const TunPacket& packet) noexcept {
   const bool is_super = packet.header.gso_type != VirtioHeader::kGsoNone &&
-                        Ipv4Packet::check(packet.bytes) == Ipv4Fault::none &&
+                        is_well_formed(packet.bytes) &&
                         counting_.begin(packet.header, packet.bytes) == GsoFault::none;
   const size_t packets = is_super ? counting_.remaining() : 1;
   counters_.add(Counter::encap_packets_in, packets);
@@ -199,12 +225,13 @@ bool Encap::flush() noexcept {
 }
 
 /// The sender is this host or behind it, so the error goes to this host's own IP stack.
-void Encap::answer(IcmpError error, Ipv4Packet offender, uint16_t next_hop_mtu) noexcept {
+template <typename Packet>
+void Encap::answer(IcmpError error, Packet offender, uint16_t next_hop_mtu) noexcept {
   const auto message = icmp_.error(error, offender, next_hop_mtu);
   if (message.empty()) return;
-  const sockaddr_in to = NextHop{htonl(offender.source()), 0}.to_sockaddr();
-  const ssize_t sent =
-      icmp_fd_ < 0 ? -EBADF : syscalls_.sendto(icmp_fd_, message.data(), message.size(), to);
+  const int fd = socket_for(offender, icmp_sockets_);
+  const SocketAddress to = SocketAddress::of(as_address(source_of(offender)), 0);
+  const ssize_t sent = fd < 0 ? -EBADF : syscalls_.sendto(fd, message.data(), message.size(), to);
   counters_.add(sent < 0 ? Counter::encap_icmp_failed : Counter::encap_icmp_sent);
 }
 

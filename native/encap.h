@@ -1,10 +1,10 @@
 // TUN -> UDP. The journey of a packet that leaves this host; encap.cc tells it top to bottom.
 #pragma once
 
+#include "families.h"
 #include "fib.h"
 #include "gso.h"
-#include "icmp.h"
-#include "ipv4.h"
+#include "icmp_responder.h"
 #include "snapshot.h"
 #include "stats.h"
 #include "stopwatch.h"
@@ -13,16 +13,24 @@
 
 namespace flannel {
 
+/// Raw sockets for errors to senders on this host; see open_icmp() and open_icmpv6(). Invalid: the
+/// errors are counted as failed.
+struct IcmpSockets {
+  int ipv4 = -1;
+  int ipv6 = -1;
+};
+
 class Encap {
  public:
   /// `sockets`: at least one, each with a source port of its own; a flow's packets leave by one of
-  /// them. `icmp_fd`: see open_icmp(); may be invalid. Everything is borrowed.
-  Encap(TunQueue tun, std::span<const UdpSocket> sockets, Snapshot<Fib>::Reader& fib, int icmp_fd,
-        uint32_t tunnel_address, size_t batch_size, Counters& counters, Syscalls& syscalls);
+  /// them. Everything is borrowed.
+  Encap(TunQueue tun, std::span<const UdpSocket> sockets, Snapshot<Fib>::Reader& fib,
+        IcmpSockets icmp_sockets, const TunnelAddresses& addresses, size_t batch_size,
+        Counters& counters, Syscalls& syscalls);
   /// With one source port.
-  Encap(TunQueue tun, const UdpSocket& socket, Snapshot<Fib>::Reader& fib, int icmp_fd,
-        uint32_t tunnel_address, size_t batch_size, Counters& counters, Syscalls& syscalls)
-      : Encap(tun, std::span(&socket, 1), fib, icmp_fd, tunnel_address, batch_size, counters,
+  Encap(TunQueue tun, const UdpSocket& socket, Snapshot<Fib>::Reader& fib, IcmpSockets icmp_sockets,
+        const TunnelAddresses& addresses, size_t batch_size, Counters& counters, Syscalls& syscalls)
+      : Encap(tun, std::span(&socket, 1), fib, icmp_sockets, addresses, batch_size, counters,
               syscalls) {}
 
   Turn turn() noexcept;
@@ -51,19 +59,23 @@ class Encap {
   Path& path_of(uint32_t flow) noexcept;
   bool forward_batch() noexcept;
   void forward(const Fib& fib, const TunPacket& from_tun) noexcept;
-  bool exceeds(const TunPacket& packet, const Peer& to) noexcept;
+  template <typename Packet>
+  void forward(const Fib& fib, const TunPacket& from_tun, Packet packet) noexcept;
+  bool exceeds(const TunPacket& packet, size_t largest) noexcept;
   void split(const TunPacket& packet, const Peer& to, uint32_t flow) noexcept;
   void send_segments() noexcept;
   void drop(Counter counter, const TunPacket& packet) noexcept;
   bool flush() noexcept;
-  void answer(IcmpError error, Ipv4Packet offender, uint16_t next_hop_mtu = 0) noexcept;
+  template <typename Packet>
+  void answer(IcmpError error, Packet offender, uint16_t next_hop_mtu = 0) noexcept;
   Turn stop_reading(int error) noexcept;
 
   TunQueue tun_;
   std::vector<Path> paths_;
   int blocked_fd_ = -1;
   Snapshot<Fib>::Reader& fib_;
-  int icmp_fd_;
+  IcmpSockets icmp_sockets_;
+  bool carries_ipv6_;
   Counters& counters_;
   Syscalls& syscalls_;
   IcmpResponder icmp_;

@@ -1,14 +1,17 @@
 // The rules, after tcp_gro_receive() (net/ipv4/tcp_offload.c), udp_gro_receive_segment()
-// (net/ipv4/udp_offload.c), inet_gro_receive() and inet_gro_flush() (net/ipv4/af_inet.c,
-// include/net/gro.h) of Linux; narrower where Linux would lose a bit that tells packets apart.
+// (net/ipv4/udp_offload.c), inet_gro_receive(), inet_gro_flush() and ipv6_gro_receive()
+// (net/ipv4/af_inet.c, include/net/gro.h, net/ipv6/ip6_offload.c) of Linux; narrower where Linux
+// would lose a bit that tells packets apart.
 //
-// Never merged: fragments; IP options; the reserved IP flag; a wrong IP, TCP or UDP checksum; UDP
-// without a checksum, or with a length that is not the packet's; packets without payload; TCP with
-// any flag but ACK, PSH and FIN, or without ACK.
+// Never merged: fragments; IPv4 options and IPv6 extension headers; the reserved IPv4 flag; a wrong
+// IPv4, TCP or UDP checksum; UDP without a checksum (which IPv6 forbids: that is the receiver's to
+// judge), or with a length that is not the packet's; packets without payload; TCP with any flag but
+// ACK, PSH and FIN, or without ACK.
 //
 // A packet joins its flow's group when all that the segments of a super-packet share is the same
-// (TOS, TTL, DF; for TCP acknowledgement, window, urgent pointer, options) and all that counts up
-// continues: the TCP sequence number, and the IP id. With DF the id may also stay constant, as in
+// (TOS, TTL, DF; with IPv6 traffic class, flow label, hop limit; for TCP acknowledgement, window,
+// urgent pointer, options) and all that counts up continues: the TCP sequence number, and the IPv4
+// id. With DF the id may also stay constant, as in
 // inet_gro_flush(): an unconnected UDP socket of Linux sends 0 always. If such a group is cut up
 // again, its ids count up: allowed, since the id of a packet with DF means nothing (RFC 6864,
 // section 4.1), and noted in Group::fixed_id.
@@ -25,13 +28,12 @@
 #include <cstring>
 
 #include "checksum.h"
-#include "ipv4.h"
-#include "packet.h"
 
 namespace flannel {
 namespace {
 
-constexpr size_t kIpHeader = Ipv4Packet::kMinHeader;  // of whatever is merged
+constexpr size_t kIpv4Header = Ipv4Packet::kMinHeader;  // of whatever is merged
+constexpr size_t kMaxMerged = 65535;                    // bytes of a super-packet
 constexpr size_t kPorts = 4;
 constexpr size_t kTcpHeader = 20;
 constexpr uint16_t kTcpChecksum = 16;
@@ -42,13 +44,15 @@ constexpr uint8_t kTcpAck = 0x10;
 constexpr size_t kUdpHeader = 8;
 constexpr uint16_t kUdpChecksum = 6;
 constexpr uint16_t kDontFragment = 0x4000;
+constexpr uint64_t kGolden = 0x9e3779b97f4a7c15;  // 2^64 / the golden ratio: Fibonacci hashing
 
 bool equal(const uint8_t* a, const uint8_t* b, size_t length) noexcept {
   return std::memcmp(a, b, length) == 0;
 }
 
-bool is_tcp(const uint8_t* packet) noexcept {
-  return packet[9] == IPPROTO_TCP;
+/// Bytes of the IP header of a packet that is merged.
+size_t plain_header(bool v6) noexcept {
+  return v6 ? Ipv6Packet::kHeader : kIpv4Header;
 }
 
 /// Payload, and no flag but ACK, PSH and FIN. Returns the length of the header; 0: never merged.
@@ -64,31 +68,31 @@ size_t mergeable_udp(std::span<const uint8_t> udp) noexcept {
   return whole && load_be16(&udp[kUdpChecksum]) != 0 ? kUdpHeader : 0;
 }
 
-uint64_t pseudo_header(const uint8_t* ip, size_t length) noexcept {
-  return checksum_pseudo_ipv4(load_be32(ip + 12), load_be32(ip + 16), ip[9],
-                              static_cast<uint32_t>(length));
-}
-
-bool checksums_hold(std::span<const uint8_t> packet) noexcept {
-  if (checksum_fold(checksum_add(packet.first(kIpHeader), 0)) != 0xffff) return false;
-  const auto transport = packet.subspan(kIpHeader);
-  const uint64_t pseudo = pseudo_header(packet.data(), transport.size());
+bool checksums_hold(std::span<const uint8_t> packet, const NetworkHeader& ip) noexcept {
+  if (!ip.v6 && checksum_fold(checksum_add(packet.first(kIpv4Header), 0)) != 0xffff) return false;
+  const auto transport = packet.subspan(ip.length);
+  const uint64_t pseudo = pseudo_header_sum(packet.data(), ip.v6, ip.protocol, transport.size());
   return checksum_fold(checksum_add(transport, pseudo)) == 0xffff;
 }
 
 /// Bytes of IP and transport header if the packet may be in a super-packet, else 0.
-size_t mergeable_headers(std::span<const uint8_t> packet) noexcept {
-  if (packet[0] != 0x45) return 0;
-  if ((load_be16(&packet[6]) & ~kDontFragment) != 0) return 0;
-  const auto transport = packet.subspan(kIpHeader);
-  const size_t length = is_tcp(packet.data()) ? mergeable_tcp(transport) : mergeable_udp(transport);
-  return length != 0 && checksums_hold(packet) ? kIpHeader + length : 0;
+size_t mergeable_headers(std::span<const uint8_t> packet, const NetworkHeader& ip) noexcept {
+  if (ip.length != plain_header(ip.v6)) return 0;
+  if (!ip.v6 && (load_be16(&packet[6]) & ~kDontFragment) != 0) return 0;
+  const auto transport = packet.subspan(ip.length);
+  const size_t length =
+      ip.protocol == IPPROTO_TCP ? mergeable_tcp(transport) : mergeable_udp(transport);
+  return length != 0 && checksums_hold(packet, ip) ? ip.length + length : 0;
 }
 
 /// Of the fields that every segment of a super-packet has in common, those that are not part of the
 /// flow. PSH and FIN are the last segment's alone.
-bool same_ip(const uint8_t* a, const uint8_t* b) noexcept {
+bool same_ipv4(const uint8_t* a, const uint8_t* b) noexcept {
   return a[1] == b[1] && a[8] == b[8] && equal(a + 6, b + 6, 2);
+}
+/// With the addresses, which the flow holds a hash of.
+bool same_ipv6(const uint8_t* a, const uint8_t* b) noexcept {
+  return equal(a, b, 4) && a[7] == b[7] && equal(a + 8, b + 8, 32);
 }
 bool same_tcp(const uint8_t* a, const uint8_t* b, size_t length) noexcept {
   return equal(a + 8, b + 8, 5) && equal(a + 14, b + 14, 2) && equal(a + 18, b + 18, length - 18);
@@ -119,30 +123,39 @@ bool Merger::enabled(uint8_t protocol) const noexcept {
 bool Merger::add(std::span<uint8_t> packet) noexcept {
   if (packet_count_ == packets_.size()) return false;
   const uint16_t index = append_packet(packet);
-  const auto transport = packet.subspan(Ipv4Packet(packet).header_length());
-  if (!enabled(packet[9])) {
+  const NetworkHeader ip = network_header(packet);
+  if (!ip.hidden && !enabled(ip.protocol)) {
     append_run(index);
-  } else if (is_fragment(packet) || transport.size() < kPorts) {
+  } else if (ip.hidden || ip.fragment || packet.size() < ip.length + kPorts) {
     close_all();
     append_run(index);
   } else {
-    add_to_flow(flow_of(packet.data(), transport.data()), index);
+    add_to_flow(flow_of(packet.data(), ip), ip, index);
   }
   return true;
 }
 
-Merger::Flow Merger::flow_of(const uint8_t* ip, const uint8_t* transport) noexcept {
-  Flow flow{.addresses = 0, .ports = 0, .protocol = ip[9]};
-  std::memcpy(&flow.addresses, ip + 12, sizeof flow.addresses);
-  std::memcpy(&flow.ports, transport, sizeof flow.ports);
+Merger::Flow Merger::flow_of(const uint8_t* ip, const NetworkHeader& header) noexcept {
+  Flow flow{.addresses = 0, .ports = 0, .protocol = header.protocol, .v6 = header.v6};
+  if (header.v6) {
+    for (size_t at = 8; at < Ipv6Packet::kHeader; at += 8) {
+      uint64_t half = 0;
+      std::memcpy(&half, ip + at, sizeof half);
+      flow.addresses = (flow.addresses ^ half) * kGolden;
+      flow.addresses ^= flow.addresses >> 32;
+    }
+  } else {
+    std::memcpy(&flow.addresses, ip + 12, sizeof flow.addresses);
+  }
+  std::memcpy(&flow.ports, ip + header.length, sizeof flow.ports);
   return flow;
 }
 
-void Merger::add_to_flow(const Flow& flow, uint16_t index) noexcept {
+void Merger::add_to_flow(const Flow& flow, const NetworkHeader& header, uint16_t index) noexcept {
   uint16_t& slot = slot_of(flow);
   Run* run = open_run(flow, slot);
   Packet& packet = packets_[index];
-  packet.header_length = mergeable_headers(packet.bytes);
+  packet.header_length = mergeable_headers(packet.bytes, header);
   if (packet.header_length == 0) {
     if (run != nullptr) run->open = false;
     append_run(index);
@@ -181,9 +194,9 @@ Merger::Run& Merger::append_run(uint16_t packet) noexcept {
 /// when other flows hold them all, one of those is forgotten, and with that closed.
 uint16_t& Merger::slot_of(const Flow& flow) noexcept {
   uint64_t hash = flow.addresses ^ (uint64_t{flow.ports} << 16 | flow.protocol);
-  hash *= 0x9e3779b97f4a7c15;  // 2^64 / the golden ratio: Fibonacci hashing
+  hash *= kGolden;
   hash ^= hash >> 32;
-  hash *= 0x9e3779b97f4a7c15;
+  hash *= kGolden;
   const size_t home = hash >> 56;
   for (size_t i = 0; i < kProbes; i++) {
     uint16_t& slot = table_[(home + i) % kTableSize];
@@ -202,23 +215,29 @@ Merger::Fit Merger::fit(const Run& run, const Packet& packet) const noexcept {
   const Packet& first = packets_[run.first];
   const size_t payload = packet.bytes.size() - packet.header_length;
   if (packet.header_length != first.header_length || payload > run.gso_size) return Fit::no;
-  if (run.size + payload > kMaxPacket) return Fit::no;
+  // Of both families: Linux wants none larger (GRO_LEGACY_MAX_SIZE), though IPv6 could say so.
+  if (run.size + payload > kMaxMerged) return Fit::no;
 
   const uint8_t* head = first.bytes.data();
   const uint8_t* ip = packet.bytes.data();
-  if (!same_ip(head, ip)) return Fit::no;
-  const auto id_step = static_cast<uint16_t>(load_be16(ip + 4) - load_be16(head + 4));
-  const bool may_fix = run.count == 1 && (load_be16(ip + 6) & kDontFragment) != 0;
-  if (id_step != (run.fixed_id ? 0 : run.count) && !(id_step == 0 && may_fix)) return Fit::no;
+  if (run.flow.v6) {
+    if (!same_ipv6(head, ip)) return Fit::no;
+  } else {
+    if (!same_ipv4(head, ip)) return Fit::no;
+    const auto id_step = static_cast<uint16_t>(load_be16(ip + 4) - load_be16(head + 4));
+    const bool may_fix = run.count == 1 && (load_be16(ip + 6) & kDontFragment) != 0;
+    if (id_step != (run.fixed_id ? 0 : run.count) && !(id_step == 0 && may_fix)) return Fit::no;
+  }
 
   bool ends = payload < run.gso_size || run.count + size_t{1} == options_.max_segments;
-  if (is_tcp(ip)) {
-    const uint8_t* head_tcp = head + kIpHeader;
-    const uint8_t* tcp = ip + kIpHeader;
+  if (run.flow.protocol == IPPROTO_TCP) {
+    const size_t ip_length = plain_header(run.flow.v6);
+    const uint8_t* head_tcp = head + ip_length;
+    const uint8_t* tcp = ip + ip_length;
     const auto next =
         static_cast<uint32_t>(load_be32(head_tcp + 4) + run.size - first.header_length);
     if (load_be32(tcp + 4) != next) return Fit::no;
-    if (!same_tcp(head_tcp, tcp, packet.header_length - kIpHeader)) return Fit::no;
+    if (!same_tcp(head_tcp, tcp, packet.header_length - ip_length)) return Fit::no;
     ends |= (tcp[kTcpFlags] & (kTcpPsh | kTcpFin)) != 0;
   }
   return ends ? Fit::joins_and_ends : Fit::joins;
@@ -226,7 +245,7 @@ Merger::Fit Merger::fit(const Run& run, const Packet& packet) const noexcept {
 
 void Merger::join(Run& run, uint16_t packet, Fit fit) noexcept {
   const Packet& added = packets_[packet];
-  if (run.count == 1) {
+  if (run.count == 1 && !run.flow.v6) {
     run.fixed_id = equal(&packets_[run.first].bytes[4], &added.bytes[4], 2);
   }
   packets_[run.last].next = packet;
@@ -242,8 +261,9 @@ void Merger::start(const Flow& flow, uint16_t packet) noexcept {
   run.flow = flow;
   run.verified = true;
   run.gso_size = static_cast<uint16_t>(added.bytes.size() - added.header_length);
-  const uint8_t* ip = added.bytes.data();
-  const bool ends = is_tcp(ip) && (ip[kIpHeader + kTcpFlags] & (kTcpPsh | kTcpFin)) != 0;
+  const uint8_t* transport = added.bytes.data() + plain_header(flow.v6);
+  const bool ends =
+      flow.protocol == IPPROTO_TCP && (transport[kTcpFlags] & (kTcpPsh | kTcpFin)) != 0;
   run.open = !ends && options_.max_segments > 1;
 }
 
@@ -276,27 +296,35 @@ std::span<const Merger::Group> Merger::finish() noexcept {
 /// checksum field what CHECKSUM_PARTIAL means: the pseudo-header's sum, not inverted.
 void Merger::complete(const Run& run, Group& group) noexcept {
   const Packet& first = packets_[run.first];
+  const bool v6 = run.flow.v6;
+  const uint8_t protocol = run.flow.protocol;
+  const size_t ip_length = plain_header(v6);
   uint8_t* ip = first.bytes.data();
-  uint8_t* transport = ip + kIpHeader;
-  const size_t length = run.size - kIpHeader;
-  const bool tcp = is_tcp(ip);
+  uint8_t* transport = ip + ip_length;
+  const size_t length = run.size - ip_length;
+  const bool tcp = protocol == IPPROTO_TCP;
 
-  store_be16(ip + 2, static_cast<uint16_t>(run.size));
-  store_be16(ip + 10, 0);
-  store_be16(ip + 10, checksum_finish(checksum_add({ip, kIpHeader}, 0)));
+  if (v6) {
+    store_be16(ip + 4, static_cast<uint16_t>(length));
+  } else {
+    store_be16(ip + 2, static_cast<uint16_t>(run.size));
+    store_be16(ip + 10, 0);
+    store_be16(ip + 10, checksum_finish(checksum_add({ip, kIpv4Header}, 0)));
+  }
   if (tcp) {
-    transport[kTcpFlags] |= packets_[run.last].bytes[kIpHeader + kTcpFlags];
+    transport[kTcpFlags] |= packets_[run.last].bytes[ip_length + kTcpFlags];
   } else {
     store_be16(transport + 4, static_cast<uint16_t>(length));
   }
   const uint16_t place = tcp ? kTcpChecksum : kUdpChecksum;
-  store_be16(transport + place, checksum_fold(pseudo_header(ip, length)));
+  store_be16(transport + place, checksum_fold(pseudo_header_sum(ip, v6, protocol, length)));
 
   group.header.flags = VirtioHeader::kNeedsChecksum;
-  group.header.gso_type = tcp ? VirtioHeader::kGsoTcp4 : VirtioHeader::kGsoUdpL4;
+  const uint8_t tcp_type = v6 ? VirtioHeader::kGsoTcp6 : VirtioHeader::kGsoTcp4;
+  group.header.gso_type = tcp ? tcp_type : VirtioHeader::kGsoUdpL4;
   group.header.hdr_len = static_cast<uint16_t>(first.header_length);
   group.header.gso_size = run.gso_size;
-  group.header.csum_start = static_cast<uint16_t>(kIpHeader);
+  group.header.csum_start = static_cast<uint16_t>(ip_length);
   group.header.csum_offset = place;
 }
 

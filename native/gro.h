@@ -13,13 +13,14 @@
 #include <span>
 #include <vector>
 
+#include "network_header.h"
 #include "virtio.h"
 
 namespace flannel {
 
 struct MergeOptions {
-  bool tcp = true;  // the TUN device takes TSO4
-  bool udp = true;  // the TUN device takes USO4
+  bool tcp = true;  // the TUN device takes TSO4 and TSO6
+  bool udp = true;  // the TUN device takes USO4 and USO6
   /// Packets of a group. For UDP the kernel's UDP_MAX_SEGMENTS: 64, and 128 from Linux 6.9 on; more
   /// is cut down to 128.
   size_t max_segments = 64;
@@ -37,7 +38,7 @@ class Merger {
     std::span<const iovec> message;  // what to write: the virtio header, then the packet's pieces
     size_t segments;                 // packets in it
     size_t bytes;                    // of those packets as they came
-    bool fixed_id;                   // they all had one IP id (with DF), see gro.cc
+    bool fixed_id;                   // they all had one IPv4 id (with DF), see gro.cc
 
     /// The same without the virtio header.
     [[nodiscard]] std::span<const iovec> packet() const noexcept { return message.subspan(1); }
@@ -47,8 +48,8 @@ class Merger {
   explicit Merger(size_t capacity, MergeOptions options = {});
   static constexpr size_t kMaxCapacity = 32767;
 
-  /// Takes a packet that passed Ipv4Packet::check() and has its final TTL. Its bytes are borrowed
-  /// until clear(). False, and the packet not taken, when the batch is full.
+  /// Takes a packet that passed Ipv4Packet::check() or Ipv6Packet::check() and has its final TTL.
+  /// Its bytes are borrowed until clear(). False, and the packet not taken, when the batch is full.
   bool add(std::span<uint8_t> packet) noexcept;
 
   [[nodiscard]] size_t packets() const noexcept { return packet_count_; }
@@ -66,9 +67,10 @@ class Merger {
   static constexpr size_t kProbes = 4;
 
   struct Flow {
-    uint64_t addresses;
+    uint64_t addresses;  // of IPv6 a hash: fit() compares them
     uint32_t ports;
     uint8_t protocol;
+    bool v6;
     bool operator==(const Flow&) const = default;
   };
 
@@ -94,8 +96,8 @@ class Merger {
   enum class Fit : uint8_t { no, joins, joins_and_ends };
 
   [[nodiscard]] bool enabled(uint8_t protocol) const noexcept;
-  static Flow flow_of(const uint8_t* ip, const uint8_t* transport) noexcept;
-  void add_to_flow(const Flow& flow, uint16_t index) noexcept;
+  static Flow flow_of(const uint8_t* ip, const NetworkHeader& header) noexcept;
+  void add_to_flow(const Flow& flow, const NetworkHeader& header, uint16_t index) noexcept;
   uint16_t append_packet(std::span<uint8_t> bytes) noexcept;
   Run& append_run(uint16_t packet) noexcept;
   uint16_t& slot_of(const Flow& flow) noexcept;

@@ -1,14 +1,15 @@
 // What a segment's headers get, after tcp_gso_segment() and tcp4_gso_segment()
-// (net/ipv4/tcp_offload.c), __udp_gso_segment() (net/ipv4/udp_offload.c) and inet_gso_segment()
-// (net/ipv4/af_inet.c) of Linux:
+// (net/ipv4/tcp_offload.c), __udp_gso_segment() (net/ipv4/udp_offload.c), inet_gso_segment()
+// (net/ipv4/af_inet.c) and ipv6_gso_segment() (net/ipv6/ip6_offload.c) of Linux:
 //
-//   IP   total length; id + index, with DF too; checksum
+//   IPv4 total length; id + index, with DF too; checksum
+//   IPv6 payload length; extension headers as they are
 //   TCP  sequence number; CWR on the first only; FIN and PSH on the last only; checksum
 //   UDP  length; checksum
 //
 // What is the same in all segments is summed once for the super-packet; a segment adds the words of
-// its own and its payload. The IP checksum is updated rather than computed (RFC 1624), so one that
-// was wrong stays wrong.
+// its own and its payload. The IPv4 checksum is updated rather than computed (RFC 1624), so one
+// that was wrong stays wrong.
 #include "gso.h"
 
 #include <netinet/in.h>
@@ -17,7 +18,6 @@
 #include <cstring>
 
 #include "checksum.h"
-#include "ipv4.h"
 
 namespace flannel {
 namespace {
@@ -54,11 +54,11 @@ uint16_t complement(uint16_t value) noexcept {
 
 GsoFault complete_checksum(const VirtioHeader& header, std::span<uint8_t> packet) noexcept {
   if ((header.flags & VirtioHeader::kNeedsChecksum) == 0) return GsoFault::none;
-  if (is_fragment(packet)) return GsoFault::fragment;
+  const NetworkHeader ip = network_header(packet);
+  if (ip.fragment) return GsoFault::fragment;
   const size_t start = header.csum_start;
   const size_t place = start + header.csum_offset;
-  if (start < ip_header_length(packet) || header.csum_offset % 2 != 0 ||
-      place + 2 > packet.size()) {
+  if (start < ip.length || header.csum_offset % 2 != 0 || place + 2 > packet.size()) {
     return GsoFault::bad_checksum_place;
   }
   // The field holds the pseudo-header's sum. All ones instead of 0 whatever the protocol, as
@@ -77,24 +77,31 @@ GsoFault Splitter::begin(const VirtioHeader& header, std::span<const uint8_t> pa
   segment_payload_ = header.gso_size;
   largest_ = header_.size() + std::min(segment_payload_, payload_.size());
   remaining_ = std::max<size_t>(1, (payload_.size() + segment_payload_ - 1) / segment_payload_);
-  prepare_sums();
+  // Behind a routing header, the pseudo-header's destination is not the one in the IP header
+  // (RFC 8200 section 8.1): the kernel's own sum knows it.
+  const bool extended = ip_.v6 && ip_.length > Ipv6Packet::kHeader;
+  prepare_sums(extended && (header.flags & VirtioHeader::kNeedsChecksum) != 0);
   return GsoFault::none;
 }
 
 /// Finds the headers and the payload.
 GsoFault Splitter::check(const VirtioHeader& header, std::span<const uint8_t> packet) noexcept {
-  tcp_ = (header.gso_type & ~VirtioHeader::kGsoEcn) == VirtioHeader::kGsoTcp4;
+  const auto type = static_cast<uint8_t>(header.gso_type & ~VirtioHeader::kGsoEcn);
+  tcp_ = type == VirtioHeader::kGsoTcp4 || type == VirtioHeader::kGsoTcp6;
   if (!tcp_ && header.gso_type != VirtioHeader::kGsoUdpL4) return GsoFault::unsupported_type;
   if (header.gso_size == 0) return GsoFault::zero_size;
-  if (is_fragment(packet)) return GsoFault::fragment;
-  if (packet[9] != (tcp_ ? IPPROTO_TCP : IPPROTO_UDP)) return GsoFault::wrong_protocol;
 
-  ip_length_ = ip_header_length(packet);
-  const size_t transport_length = transport_header_length(tcp_, packet.subspan(ip_length_));
+  ip_ = network_header(packet);
+  if (ip_.fragment) return GsoFault::fragment;
+  if (ip_.protocol != (tcp_ ? IPPROTO_TCP : IPPROTO_UDP)) return GsoFault::wrong_protocol;
+  if (tcp_ && ip_.v6 != (type == VirtioHeader::kGsoTcp6)) return GsoFault::wrong_protocol;
+
+  const size_t transport_length = transport_header_length(tcp_, packet.subspan(ip_.length));
   if (transport_length == 0) return GsoFault::bad_transport;
+  if (ip_.length + transport_length > HeaderArena::kMaxHeader) return GsoFault::long_headers;
 
   if ((header.flags & VirtioHeader::kNeedsChecksum) != 0) {
-    if (header.csum_start != ip_length_ ||
+    if (header.csum_start != ip_.length ||
         header.csum_offset != (tcp_ ? kTcpChecksum : kUdpChecksum)) {
       return GsoFault::bad_checksum_place;
     }
@@ -102,18 +109,28 @@ GsoFault Splitter::check(const VirtioHeader& header, std::span<const uint8_t> pa
     // New checksums would hide that the old one was wrong.
     return GsoFault::no_checksum;
   }
-  header_ = packet.first(ip_length_ + transport_length);
+  header_ = packet.first(ip_.length + transport_length);
   payload_ = packet.subspan(header_.size());
   return GsoFault::none;
 }
 
-void Splitter::prepare_sums() noexcept {
+/// `keep_pseudo_header`: the checksum's field holds the pseudo-header's sum, and it is taken from
+/// there, less the length.
+void Splitter::prepare_sums(bool keep_pseudo_header) noexcept {
   const uint8_t* ip = header_.data();
-  ip_sum_ = uint64_t{complement(load_be16(ip + 10))} + complement(load_be16(ip + 2)) +
-            complement(load_be16(ip + 4));
+  if (!ip_.v6) {
+    ip_sum_ = uint64_t{complement(load_be16(ip + 10))} + complement(load_be16(ip + 2)) +
+              complement(load_be16(ip + 4));
+  }
 
-  const auto transport = header_.subspan(ip_length_);
-  uint64_t sum = checksum_pseudo_ipv4(load_be32(ip + 12), load_be32(ip + 16), ip[9], 0);
+  const auto transport = header_.subspan(ip_.length);
+  uint64_t sum = 0;
+  if (keep_pseudo_header) {
+    const auto length = static_cast<uint16_t>(transport.size() + payload_.size());
+    sum = uint64_t{load_be16(&transport[tcp_ ? kTcpChecksum : kUdpChecksum])} + complement(length);
+  } else {
+    sum = pseudo_header_sum(ip, ip_.v6, ip_.protocol, 0);
+  }
   sum = checksum_add(transport.first(4), sum);  // ports
   if (tcp_) {
     sum = checksum_add(transport.subspan(8, 4), sum);   // acknowledgement
@@ -132,9 +149,9 @@ bool Splitter::next(Segment& segment) noexcept {
   std::memcpy(header, header_.data(), header_.size());
   write_ip(header, header_.size() + payload.size());
   if (tcp_) {
-    write_tcp(header + ip_length_, payload);
+    write_tcp(header + ip_.length, payload);
   } else {
-    write_udp(header + ip_length_, payload);
+    write_udp(header + ip_.length, payload);
   }
   segment = {{header, header_.size()}, payload};
   payload_ = payload_.subspan(payload.size());
@@ -144,6 +161,7 @@ bool Splitter::next(Segment& segment) noexcept {
 }
 
 void Splitter::write_ip(uint8_t* ip, size_t total) const noexcept {
+  if (ip_.v6) return store_be16(ip + 4, static_cast<uint16_t>(total - Ipv6Packet::kHeader));
   const auto id = static_cast<uint16_t>(load_be16(ip + 4) + index_);
   store_be16(ip + 2, static_cast<uint16_t>(total));
   store_be16(ip + 4, id);
@@ -156,7 +174,7 @@ void Splitter::write_tcp(uint8_t* tcp, std::span<const uint8_t> payload) const n
   uint16_t flags = load_be16(tcp + 12);  // with the data offset
   if (index_ > 0) flags &= complement(kTcpCwr);
   if (remaining_ > 1) flags &= complement(kTcpFin | kTcpPsh);
-  const size_t length = header_.size() - ip_length_ + payload.size();
+  const size_t length = header_.size() - ip_.length + payload.size();
   store_be32(tcp + 4, sequence);
   store_be16(tcp + 12, flags);
   const uint64_t own = words(sequence) + flags + length;

@@ -153,32 +153,106 @@ UniqueFd listen_at(const std::string& path) {
   return fd;
 }
 
+namespace {
+
+/// A route of IPv4 in a file.
+struct Ipv4Record {
+  uint32_t network;  // host order
+  uint8_t length;
+  std::array<uint8_t, 3> unused;
+  in_addr_t address;  // network order, as the port
+  in_port_t port;
+  std::array<uint8_t, 2> also_unused;
+};
+static_assert(sizeof(Ipv4Record) == 16);
 static_assert(std::is_trivially_copyable_v<Route>);
 
-UniqueFd routes_to_file(std::span<const Route> routes) noexcept {
-  UniqueFd fd(::memfd_create("flannel-routes", MFD_CLOEXEC));
-  const auto* bytes = reinterpret_cast<const char*>(routes.data());
-  for (size_t done = 0; fd.valid() && done < routes.size_bytes();) {
-    const ssize_t n = ::write(fd.get(), bytes + done, routes.size_bytes() - done);
+/// The first bytes of a file of another form: as a record, one with a length of 255.
+constexpr auto kBothFamilies = [] {
+  std::array<uint8_t, sizeof(Ipv4Record)> bytes{};
+  bytes.fill(0xff);
+  return bytes;
+}();
+
+bool write_all(int fd, std::span<const uint8_t> bytes) noexcept {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    bytes = bytes.subspan(static_cast<size_t>(n));
+  }
+  return true;
+}
+
+std::vector<uint8_t> read_all(int fd) {
+  struct stat facts {};
+  if (::fstat(fd, &facts) < 0 || facts.st_size < 0) return {};
+  std::vector<uint8_t> bytes(static_cast<size_t>(facts.st_size));
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t n =
+        ::pread(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(done));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return {};
     done += static_cast<size_t>(n);
   }
-  return fd;
+  return bytes;
+}
+
+template <typename T>
+std::span<const uint8_t> bytes_of(std::span<const T> values) noexcept {
+  return {reinterpret_cast<const uint8_t*>(values.data()), values.size_bytes()};
+}
+
+/// As many whole values as the bytes hold.
+template <typename T>
+std::vector<T> values_of(std::span<const uint8_t> bytes) {
+  std::vector<T> values(bytes.size() / sizeof(T));
+  if (!values.empty()) std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T));
+  return values;
+}
+
+bool is_of_ipv4(const Route& route) noexcept {
+  return route.prefix.is_ipv4() && route.next_hop.address.is_ipv4();
+}
+
+Ipv4Record to_record(const Route& route) noexcept {
+  const uint8_t length = route.prefix.ipv4_length();
+  const in_addr_t address = htonl(route.next_hop.address.ipv4());
+  return {route.prefix.network.ipv4(), length, {}, address, route.next_hop.port, {}};
+}
+
+Route from_record(const Ipv4Record& record) noexcept {
+  return {{record.network, record.length}, {Address::of_ipv4(ntohl(record.address)), record.port}};
+}
+
+}  // namespace
+
+UniqueFd routes_to_file(std::span<const Route> routes) noexcept try {
+  UniqueFd fd(::memfd_create("flannel-routes", MFD_CLOEXEC));
+  if (!fd.valid()) return fd;
+  bool written = false;
+  if (std::ranges::all_of(routes, is_of_ipv4)) {
+    std::vector<Ipv4Record> records(routes.size());
+    std::ranges::transform(routes, records.begin(), to_record);
+    written = write_all(fd.get(), bytes_of(std::span<const Ipv4Record>(records)));
+  } else {
+    written = write_all(fd.get(), kBothFamilies) && write_all(fd.get(), bytes_of(routes));
+  }
+  return written ? std::move(fd) : UniqueFd();
+} catch (const std::bad_alloc&) {
+  return {};
 }
 
 std::vector<Route> routes_from_file(int fd) {
-  struct stat facts {};
-  if (::fstat(fd, &facts) < 0 || facts.st_size < 0) return {};
-  std::vector<Route> routes(static_cast<size_t>(facts.st_size) / sizeof(Route));
-  auto* bytes = reinterpret_cast<char*>(routes.data());
-  const size_t size = routes.size() * sizeof(Route);
-  for (size_t done = 0; done < size;) {
-    const ssize_t n = ::pread(fd, bytes + done, size - done, static_cast<off_t>(done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return {};
-    done += static_cast<size_t>(n);
+  const std::vector<uint8_t> bytes = read_all(fd);
+  const std::span all(bytes);
+  const size_t front = kBothFamilies.size();
+  if (all.size() >= front && std::ranges::equal(all.first(front), kBothFamilies)) {
+    return values_of<Route>(all.subspan(front));
   }
+  const auto records = values_of<Ipv4Record>(all);
+  std::vector<Route> routes(records.size());
+  std::ranges::transform(records, routes.begin(), from_record);
   return routes;
 }
 

@@ -61,11 +61,16 @@ struct Message {
   uint32_t senders = 0;      // of each queue
   uint32_t features = 0;     // bits in the order of kFeatures
   uint32_t virtio = 0;
-  uint32_t bind_address = 0;  // host order
+  uint32_t bind_address = 0;  // where it is IPv4: host order
   uint32_t port = 0;
-  uint32_t tunnel_address = 0;
+  uint32_t tunnel_address = 0;  // IPv4
   uint32_t source_check = 0;
-  char text[160] = {};  // refuse, abort: the reason
+  char text[124] = {};  // refuse, abort: the reason
+  // What follows was the end of the text in processes that know of IPv4 only: zeros, unless they
+  // refuse or abort.
+  uint32_t knows_ipv6 = 0;               // hello, offer: the sender does, and
+  uint8_t outer_address[16] = {};        // offer: where it is bound to, either family,
+  uint8_t tunnel_address_ipv6[16] = {};  // and the source of its ICMPv6 errors
 
   void say(std::string_view reason) noexcept;
   [[nodiscard]] std::string said() const;
@@ -104,7 +109,9 @@ class Connection {
 /// Throws SystemError.
 UniqueFd listen_at(const std::string& path);
 
-/// A forwarding table as a memory file, and back; invalid, and empty, when that fails.
+/// A forwarding table as a memory file, and back; invalid, and empty, when that fails. One of IPv4
+/// alone has the form that it always had. Any other begins with what is no prefix in that form, so
+/// that a process that knows no other keeps the table that it has.
 UniqueFd routes_to_file(std::span<const Route> routes) noexcept;
 std::vector<Route> routes_from_file(int fd);
 

@@ -1,10 +1,7 @@
 #include "icmp.h"
 
-#include <netinet/in.h>
-
 #include <algorithm>
 #include <cstring>
-#include <ctime>
 
 #include "checksum.h"
 
@@ -56,12 +53,6 @@ uint16_t kind_of(IcmpError error) noexcept {
   return 0;
 }
 
-uint64_t now_nanos() noexcept {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
-
 }  // namespace
 
 bool may_answer(Ipv4Packet packet) noexcept {
@@ -94,27 +85,6 @@ std::span<const uint8_t> build_icmp_error(IcmpError error, uint32_t source, Ipv4
   std::memcpy(icmp + kIcmpHeader, quote.data(), quote.size());
   store_be16(icmp + 2, checksum_finish(checksum_add({icmp, kIcmpHeader + quote.size()}, 0)));
   return out.first(total);
-}
-
-bool IcmpThrottle::take(uint64_t now) noexcept {
-  const uint64_t start = std::max(full_at_, now);
-  if (start + kNanosPerToken > now + kBurst * kNanosPerToken) return false;
-  full_at_ = start + kNanosPerToken;
-  return true;
-}
-
-std::span<const uint8_t> IcmpResponder::error(IcmpError error, Ipv4Packet offender,
-                                              uint16_t next_hop_mtu) noexcept {
-  if (!may_answer(offender)) return {};
-  if (throttle_.take(now_nanos())) {
-    return build_icmp_error(error, source_, offender, buffer_, next_hop_mtu);
-  }
-  counters_.add(throttled_);
-  return {};
-}
-
-UniqueFd open_icmp() noexcept {
-  return UniqueFd(::socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_RAW));
 }
 
 }  // namespace flannel

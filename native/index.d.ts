@@ -4,7 +4,10 @@
  * NetlinkEvents, is called by the event loop.
  *
  * Every call that asks the kernel for something throws a NativeError when the kernel refuses.
- * IPv4 addresses are unsigned 32-bit numbers in host order (10.0.0.1 = 0x0a000001).
+ *
+ * IPv4 addresses are unsigned 32-bit numbers in host order (10.0.0.1 = 0x0a000001), IPv6 addresses text. In the words
+ * of a table either is four words, the first one being the high one, and an IPv4 address the IPv6 address that is
+ * mapped to it (::ffff:a.b.c.d).
  */
 
 /** Thrown by every call below that reaches the kernel. */
@@ -43,8 +46,8 @@ export interface DataplaneOptions {
    * flow from one of them, so that a network that spreads traffic by ports (ECMP, RSS) spreads a tunnel's flows.
    */
   readonly sourcePorts: number;
-  /** Local address the socket is bound to. */
-  readonly bindAddress: number;
+  /** Local address that the sockets are bound to. Its family is that of the tunnel. */
+  readonly bindAddress: number | string;
   readonly port: number;
   /** Socket receive buffer in bytes; 0 leaves the system's default. */
   readonly receiveBuffer: number;
@@ -54,8 +57,10 @@ export interface DataplaneOptions {
    * the living.
    */
   readonly sendBuffer: number;
-  /** Source address of the ICMP errors: the address of the TUN device. */
+  /** Source address of the ICMP errors: the IPv4 address of the TUN device; 0: none, and no errors. */
   readonly tunnelAddress: number;
+  /** The same for ICMPv6: its IPv6 address. null: this network carries no IPv6, and drops it both ways. */
+  readonly tunnelAddress6: string | null;
   readonly sourceCheck: SourceCheck;
   /**
    * A unix socket by which the dataplane passes from process to process; null: it lives and dies with this one.
@@ -129,9 +134,9 @@ export declare class Dataplane {
    */
   start(): void;
   /**
-   * Replaces the whole forwarding table: four words a route (network, prefix length, next hop's address, next
-   * hop's port). Of two routes with one prefix the later one counts. Throws RangeError for a bad route, and
-   * then the table before stays.
+   * Replaces the whole forwarding table: ten words a route (network, prefix length, next hop's address, next hop's
+   * port). The length counts all 128 bits: 96 more for IPv4. Next hops are of the family of `bindAddress`. Of two
+   * routes with one prefix the later one counts. Throws RangeError for a bad route, and then the table before stays.
    */
   setRoutes(routes: Uint32Array): void;
   /**
@@ -143,22 +148,23 @@ export declare class Dataplane {
   /**
    * Asks the kernel what the paths to peers carry, those that have had traffic since it was last asked and those that
    * were narrow, about a thousand a call and in turn. A path is narrow when it carries less than `linkMtu` (bytes): then
-   * packets with DF that are too large for it are answered with fragmentation-needed. To be called every second or so.
+   * packets with DF that are too large for it are answered with fragmentation-needed, those of IPv6 with packet-too-big. To be called every second or so.
    */
   learnPathMtus(linkMtu: number): void;
   /**
-   * The traffic with each peer, that is each next hop of the routes, since a route first led to it: three words a peer
-   * (address, port, path MTU in bytes or 0 where it is not known to be narrow) and four figures (packets out, bytes out, packets in, bytes in). Out: inner packets that the
-   * kernel accepted as datagrams; in: as they came from the peer's address. Bytes are those of inner packets.
+   * The traffic with each peer, that is each next hop of the routes, since a route first led to it: six words a peer
+   * (address, port, path MTU in bytes or 0 where it is not known to be narrow) and four figures (packets out, bytes
+   * out, packets in, bytes in). Out: inner packets that the kernel accepted as datagrams; in: as they came from the
+   * peer's address. Bytes are those of inner packets.
    */
   peers(): { readonly words: Uint32Array; readonly figures: Float64Array };
   /**
-   * Who was refused by the source check since the last call, a few sources of each kind: two words a source (its
-   * address, and the inner source of one of its packets, 0 where there is none). Counted are all.
+   * Who was refused by the source check since the last call, a few sources of each kind: eight words a source (its
+   * address, and the inner source of one of its packets, :: where that is not known). Counted are all.
    */
   takeRefusals(): { readonly unknownPeers: Uint32Array; readonly wrongSubnets: Uint32Array };
-  /** Moves the sockets to another local address. When it throws, they stay where they are. */
-  rebind(address: number, port: number): void;
+  /** Moves the sockets to another local address of their family. When it throws, they stay where they are. */
+  rebind(address: number | string, port: number): void;
   /** Opens the device anew, under its name, after somebody has deleted it; without addresses, routes and MTU. */
   reopenDevice(): void;
   /** Starts threads that have failed again. */

@@ -5,6 +5,9 @@
 // (net.ipv4.route.mtu_expires) and cuts larger datagrams into fragments meanwhile: nothing is lost
 // between then and the moment when somebody asks. So asking now and then is enough.
 //
+// The same goes for IPv6, whose routers never cut, with IPV6_MTU_DISCOVER and
+// net.ipv6.route.mtu_expires.
+//
 // IP_RECVERR would tell at once, but the kernel then also fails the socket's next send with the
 // error, whoever that is to (sk_err in __udp4_lib_err(), net/ipv4/udp.c): a router, or whoever
 // forges its ICMP, could make this host drop packets to other peers.
@@ -19,8 +22,8 @@ namespace flannel {
 /// source decide about the route, and what one socket learns of it is known to all.
 class PathMtuLookup {
  public:
-  /// `bind_address` in host order. Throws SystemError.
-  explicit PathMtuLookup(uint32_t bind_address);
+  /// Throws SystemError.
+  explicit PathMtuLookup(const Address& bind_address);
 
   /// Bytes of the largest outer packet that leaves for `peer` unfragmented: the MTU that was
   /// learned, else that of the route, else that of the device. 0 where there is no way to the peer.

@@ -1,7 +1,6 @@
 #include "peers.h"
 
 #include <algorithm>
-#include <bit>
 
 namespace flannel {
 namespace {
@@ -10,48 +9,14 @@ namespace {
 /// sent to the peer that had it.
 constexpr size_t kResting = 1024;
 
-/// Every module must be able to forward so much without fragmenting it (RFC 791 section 3.2), so
-/// nobody is told less.
+/// Every module must be able to forward so much of IPv4 without fragmenting it (RFC 791 section
+/// 3.2), so nobody is told less.
 constexpr size_t kLeastMtu = 68;
-
-uint64_t key_of(const NextHop& next_hop) noexcept {
-  return uint64_t{next_hop.address} << 16 | next_hop.port;
-}
 
 }  // namespace
 
-void AddressTable::set(in_addr_t address, uint32_t slot) {
-  if (4 * (used_ + 1) > 3 * buckets_.size()) grow();
-  Bucket& bucket = buckets_[place_of(address)];
-  if (bucket.slot == Peer::kNone) used_++;
-  bucket = {address, slot};
-}
-
-void AddressTable::remove(in_addr_t address) noexcept {
-  size_t hole = place_of(address);
-  buckets_[hole] = {};
-  used_--;
-  // Whoever stands behind and came past the hole on the way there moves into it.
-  const size_t mask = buckets_.size() - 1;
-  for (size_t i = (hole + 1) & mask; buckets_[i].slot != Peer::kNone; i = (i + 1) & mask) {
-    const size_t from_home = (i - home(buckets_[i].address)) & mask;
-    if (from_home < ((i - hole) & mask)) continue;
-    buckets_[hole] = std::exchange(buckets_[i], {});
-    hole = i;
-  }
-}
-
-void AddressTable::grow() {
-  const std::vector<Bucket> before =
-      std::exchange(buckets_, std::vector<Bucket>(buckets_.empty() ? 16 : 2 * buckets_.size()));
-  shift_ = 32 - static_cast<unsigned>(std::countr_zero(buckets_.size()));
-  for (const Bucket& bucket : before) {
-    if (bucket.slot != Peer::kNone) buckets_[place_of(bucket.address)] = bucket;
-  }
-}
-
 void PeerSlots::add(const NextHop& next_hop) {
-  const auto [at, is_new] = holdings_.try_emplace(key_of(next_hop), Holding{Peer::kNone, 0});
+  const auto [at, is_new] = holdings_.try_emplace(next_hop, Holding{Peer::kNone, 0});
   if (is_new) {
     const uint32_t slot = free_slot();
     at->second.slot = slot;
@@ -63,13 +28,13 @@ void PeerSlots::add(const NextHop& next_hop) {
 }
 
 void PeerSlots::drop(const NextHop& next_hop) noexcept {
-  const auto at = holdings_.find(key_of(next_hop));
+  const auto at = holdings_.find(next_hop);
   if (--at->second.routes == 0) dropped_.push_back(next_hop);
 }
 
 void PeerSlots::settle() {
   for (const NextHop& next_hop : dropped_) {
-    const auto at = holdings_.find(key_of(next_hop));
+    const auto at = holdings_.find(next_hop);
     if (at == holdings_.end() || at->second.routes > 0) continue;
     const uint32_t slot = at->second.slot;
     update(next_hop.address, slot, -1);
@@ -83,18 +48,19 @@ void PeerSlots::settle() {
 bool PeerSlots::set_path_mtu(uint32_t slot, size_t bytes) noexcept {
   uint16_t largest = Peer::kAnySize;
   if (bytes != 0 && bytes < Peer::kAnySize) {
-    largest = static_cast<uint16_t>(std::max(bytes, kLeastMtu + kOuterHeaders) - kOuterHeaders);
+    const size_t headers = outer_headers(peers_[slot].address);
+    largest = static_cast<uint16_t>(std::max(bytes, kLeastMtu + headers) - headers);
   }
   return std::exchange(peers_[slot].largest, largest) != largest;
 }
 
 uint32_t PeerSlots::find(const NextHop& next_hop) const noexcept {
-  const auto at = holdings_.find(key_of(next_hop));
+  const auto at = holdings_.find(next_hop);
   return at == holdings_.end() ? Peer::kNone : at->second.slot;
 }
 
 /// One peer more or less at an address.
-void PeerSlots::update(in_addr_t address, uint32_t slot, int difference) {
+void PeerSlots::update(const Address& address, uint32_t slot, int difference) {
   const auto at = neighbours_.try_emplace(address).first;
   Neighbours& all = at->second;
   all.peers += static_cast<size_t>(difference);

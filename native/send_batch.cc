@@ -47,8 +47,7 @@ SendBatch::Entry* SendBatch::find_run(const Pieces& packet, const NextHop& to, O
 bool SendBatch::fits(const Entry& entry, const Pieces& packet, const NextHop& to,
                      size_t max_segments) noexcept {
   return entry.open && entry.segments < max_segments && entry.bytes + packet.size() <= kMaxBytes &&
-         entry.peer.sin_addr.s_addr == to.address && entry.peer.sin_port == to.port &&
-         entry.pieces == (packet.header.empty() ? 1 : 2);
+         entry.to == to && entry.pieces == (packet.header.empty() ? 1 : 2);
 }
 
 void SendBatch::append(Entry& entry, const Pieces& packet) noexcept {
@@ -66,7 +65,8 @@ void SendBatch::append(Entry& entry, const Pieces& packet) noexcept {
 
 SendBatch::Entry& SendBatch::open_entry(const Pieces& packet, const Peer& to) noexcept {
   Entry& entry = entries_[count_];
-  entry.peer = to.to_sockaddr();
+  entry.to = to;
+  entry.name = to.to_sockaddr();
   entry.slot = to.slot;
   entry.segment_size = packet.size();
   entry.bytes = 0;
@@ -90,8 +90,8 @@ std::span<mmsghdr> SendBatch::messages(size_t most) noexcept {
     Entry& entry = entries_[i];
     msghdr& header = messages_[i].msg_hdr;
     header = {};
-    header.msg_name = &entry.peer;
-    header.msg_namelen = sizeof entry.peer;
+    header.msg_name = entry.name.get();
+    header.msg_namelen = entry.name.length;
     header.msg_iov = entry.iov.data();
     header.msg_iovlen = entry.segments * entry.pieces;
     if (entry.segments == 1) continue;

@@ -24,7 +24,7 @@ class SendBatch {
   /// net/ipv4/udp.c: UDP_MAX_SEGMENTS, 64 before Linux 6.9.
   static constexpr size_t kMaxSegments = 128;
   static constexpr size_t kMaxSegmentsBefore69 = 64;
-  /// A UDP payload over IPv4.
+  /// A UDP payload over IPv4; over IPv6 a little more would fit.
   static constexpr size_t kMaxBytes = 65535 - 20 - 8;
   static constexpr size_t kMaxEntries = 96;
 
@@ -52,8 +52,9 @@ class SendBatch {
   friend class UdpSocket;
 
   struct Entry {
-    sockaddr_in peer;
-    uint32_t slot;  // of the peer
+    NextHop to;
+    SocketAddress name;  // of the same
+    uint32_t slot;       // of the peer
     size_t segment_size;
     size_t bytes;
     size_t segments;

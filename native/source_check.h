@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "address.h"
+
 namespace flannel {
 
 /// What is asked of a received datagram's source. A stock peer's port may be any, as behind a NAT,
@@ -17,33 +19,35 @@ enum class SourceCheck : uint8_t {
   subnet,  // and the inner packet's source lies in a subnet of that peer
 };
 
-/// A source that was refused; addresses in host order.
+/// A source that was refused.
 struct Refusal {
-  uint32_t source;
-  uint32_t inner_source;  // of one of its packets; 0 where that is not known
+  Address source;
+  Address inner_source;  // of one of its packets; `::` where that is not known
 };
 
 /// The last sources that were refused, each once. Noted by one worker, taken by whoever writes the
 /// log; a source that finds no room is only counted.
 class RefusedSources {
  public:
-  void note(Refusal refusal) noexcept {
-    const uint64_t note = uint64_t{refusal.source} << 32 | refusal.inner_source;
-    const size_t first = refusal.source * 0x9e3779b1U >> (32 - kSlotBits);
+  void note(const Refusal& refusal) noexcept {
+    const size_t first = refusal.source.hash() >> (64 - kSlotBits);
     for (size_t i = 0; i < kTries; i++) {
-      auto& slot = notes_[(first + i) % kSlots];
-      const uint64_t there = slot.load(std::memory_order_relaxed);
-      if (there >> 32 == refusal.source) return;
-      if (there != 0) continue;
-      return slot.store(note, std::memory_order_relaxed);
+      Note& note = notes_[(first + i) % kSlots];
+      if (!note.taken.load(std::memory_order_acquire)) {
+        if (note.refusal.source == refusal.source) return;
+        continue;
+      }
+      note.refusal = refusal;
+      note.taken.store(false, std::memory_order_release);
+      return;
     }
   }
 
   void take(std::vector<Refusal>& into) {
-    for (auto& slot : notes_) {
-      const uint64_t note = slot.exchange(0, std::memory_order_relaxed);
-      if (note == 0) continue;
-      into.push_back({static_cast<uint32_t>(note >> 32), static_cast<uint32_t>(note)});
+    for (Note& note : notes_) {
+      if (note.taken.load(std::memory_order_acquire)) continue;
+      into.push_back(note.refusal);
+      note.taken.store(true, std::memory_order_release);
     }
   }
 
@@ -52,7 +56,13 @@ class RefusedSources {
   static constexpr size_t kSlots = 1 << kSlotBits;
   static constexpr size_t kTries = 4;
 
-  std::array<std::atomic<uint64_t>, kSlots> notes_{};
+  /// Whoever may write to it next: the worker once it is taken, else the one who takes it.
+  struct Note {
+    std::atomic<bool> taken{true};
+    Refusal refusal;
+  };
+
+  std::array<Note, kSlots> notes_{};
 };
 
 }  // namespace flannel

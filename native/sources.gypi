@@ -1,6 +1,7 @@
 {
   "variables": {
     "core_source_files": [
+      "address_table.cc",
       "checksum.cc",
       "claim.cc",
       "dataplane.cc",
@@ -11,6 +12,9 @@
       "gso.cc",
       "handover.cc",
       "icmp.cc",
+      "icmp_responder.cc",
+      "icmpv6.cc",
+      "ipv6_prefixes.cc",
       "mss.cc",
       "netlink.cc",
       "notify.cc",
@@ -39,7 +43,11 @@
       "test/gro_test.cc",
       "test/gso_test.cc",
       "test/handover_test.cc",
+      "test/icmp_responder_test.cc",
       "test/icmp_test.cc",
+      "test/icmpv6_test.cc",
+      "test/ipv6_forwarding_test.cc",
+      "test/ipv6_test.cc",
       "test/mss_test.cc",
       "test/netlink_test.cc",
       "test/offload_test.cc",

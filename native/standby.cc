@@ -41,7 +41,7 @@ DataplaneOptions options_for(const Claim& claim) {
   DataplaneOptions options{};
   for (const FeatureInfo& info : kFeatures) options.features.add(info.feature);
   options.split_threads = std::thread::hardware_concurrency() > 1;
-  options.tunnel_address = claim.inheritance->tunnel_address;
+  options.tunnel_addresses = claim.inheritance->tunnel_addresses;
   options.source_check = claim.inheritance->source_check;
   return options;
 }

@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -50,6 +51,23 @@ std::unique_ptr<Dataplane> open_anew(const DataplaneOptions& options, const std:
   return std::make_unique<Dataplane>(options);
 }
 
+/// Inside the tunnel or around it.
+bool carries_ipv6(const Estate& estate) {
+  return !estate.bind_address.is_ipv4() || !estate.tunnel_addresses.ipv6.is_none();
+}
+
+const char* family_of(const Address& address) {
+  return address.is_ipv4() ? "IPv4" : "IPv6";
+}
+
+/// Sockets cannot change their family. Throws SystemError.
+void check_family(const Address& mine, const Address& inherited) {
+  if (mine.is_ipv4() == inherited.is_ipv4()) return;
+  throw SystemError(EBUSY, std::string("handover: its tunnel runs over ") + family_of(inherited) +
+                               " and this one's is to run over " + family_of(mine) +
+                               ", so it has to end first");
+}
+
 }  // namespace
 
 Succession::Succession(Dataplane& dataplane, Claim claim, Role role)
@@ -68,6 +86,7 @@ Succession::Opened Succession::open(const DataplaneOptions& options,
   Claim found = claim(control_socket, generation);
   Opened opened;
   if (found.inheritance) {
+    check_family(options.bind_address, found.inheritance->bind_address);
     opened.dataplane = std::make_unique<Dataplane>(options, std::move(*found.inheritance));
   } else {
     try {
@@ -321,6 +340,9 @@ void Succession::answer() {
                        "the owner is of generation " + std::to_string(claim_.generation) +
                            ", and it of " + std::to_string(message.generation));
       }
+      if (message.knows_ipv6 == 0 && carries_ipv6(dataplane_.estate())) {
+        return dismiss(candidate_, Step::refuse, "the owner carries IPv6, which it does not know");
+      }
       stands_by_ = message.stands_by != 0;
       candidate_generation_ = message.generation;
       return offer();
@@ -350,10 +372,13 @@ void Succession::offer() {
                   .senders = static_cast<uint32_t>(estate.queues.front().senders.size()),
                   .features = estate.features.bits(),
                   .virtio = estate.virtio,
-                  .bind_address = estate.bind_address,
+                  .bind_address = estate.bind_address.ipv4(),
                   .port = estate.port,
-                  .tunnel_address = estate.tunnel_address,
-                  .source_check = static_cast<uint32_t>(estate.source_check)};
+                  .tunnel_address = estate.tunnel_addresses.ipv4,
+                  .source_check = static_cast<uint32_t>(estate.source_check),
+                  .knows_ipv6 = true};
+  std::ranges::copy(estate.bind_address.to_bytes(), message.outer_address);
+  std::ranges::copy(estate.tunnel_addresses.ipv6.to_bytes(), message.tunnel_address_ipv6);
   const std::span<const int> all(descriptors);
   for (size_t done = 0; done < all.size();) {
     const size_t count = std::min(kDescriptorsAtOnce, all.size() - done);

@@ -24,14 +24,13 @@ class Kernel final : public Syscalls {
   ssize_t writev(int fd, const iovec* pieces, int count) noexcept override {
     return or_errno(::writev(fd, pieces, count));
   }
-  ssize_t recvfrom(int fd, void* buffer, size_t size, sockaddr_in& from) noexcept override {
-    socklen_t length = sizeof from;
-    return or_errno(
-        ::recvfrom(fd, buffer, size, MSG_TRUNC, reinterpret_cast<sockaddr*>(&from), &length));
+  ssize_t recvfrom(int fd, void* buffer, size_t size, SocketAddress& from) noexcept override {
+    from.length = sizeof from.v6;
+    return or_errno(::recvfrom(fd, buffer, size, MSG_TRUNC, from.get(), &from.length));
   }
-  ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
-    return or_errno(
-        ::sendto(fd, buffer, size, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to));
+  ssize_t sendto(int fd, const void* buffer, size_t size,
+                 const SocketAddress& to) noexcept override {
+    return or_errno(::sendto(fd, buffer, size, 0, to.get(), to.length));
   }
   ssize_t recvmsg(int fd, msghdr& message) noexcept override {
     return or_errno(::recvmsg(fd, &message, MSG_TRUNC));

@@ -2,7 +2,6 @@
 // indirect call beside each system call.
 #pragma once
 
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -10,6 +9,8 @@
 #include <cstddef>
 #include <string>
 #include <system_error>
+
+#include "address.h"
 
 namespace flannel {
 
@@ -27,9 +28,9 @@ class Syscalls {
   virtual ssize_t writev(int fd, const iovec* pieces, int count) noexcept = 0;
   /// All receives with MSG_TRUNC, so that the result is the datagram's own length even where it
   /// exceeds the room for it.
-  virtual ssize_t recvfrom(int fd, void* buffer, size_t size, sockaddr_in& from) noexcept = 0;
+  virtual ssize_t recvfrom(int fd, void* buffer, size_t size, SocketAddress& from) noexcept = 0;
   virtual ssize_t sendto(int fd, const void* buffer, size_t size,
-                         const sockaddr_in& to) noexcept = 0;
+                         const SocketAddress& to) noexcept = 0;
   virtual ssize_t recvmsg(int fd, msghdr& message) noexcept = 0;
   virtual ssize_t sendmsg(int fd, const msghdr& message) noexcept = 0;
   virtual int recvmmsg(int fd, mmsghdr* messages, unsigned count) noexcept = 0;

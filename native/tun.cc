@@ -18,7 +18,7 @@ constexpr const char* kDevice = "/dev/net/tun";
 constexpr unsigned kUso4 = 0x20;
 constexpr unsigned kUso6 = 0x40;
 
-constexpr unsigned kTso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN;
+constexpr unsigned kTso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 constexpr unsigned kUso = TUN_F_CSUM | kUso4 | kUso6;  // the kernel takes these two together only
 
 UniqueFd open_queue() {

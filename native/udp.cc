@@ -51,17 +51,22 @@ void set_buffer(int fd, int force, int option, int bytes, const char* name) {
   set_option(fd, SOL_SOCKET, option, bytes, name);
 }
 
-UniqueFd new_socket() {
-  UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP));
+UniqueFd new_socket(const Address& address) {
+  const int family = address.is_ipv4() ? AF_INET : AF_INET6;
+  UniqueFd fd(::socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP));
   if (!fd.valid()) throw SystemError(errno, "socket");
+  if (family == AF_INET) return fd;
+  // The IPv4 port of the same number is somebody else's.
+  set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1, "IPV6_V6ONLY");
+  // As with IPv4 by default: the kernel keeps to the path MTUs that it learns, by cutting what is
+  // larger.
+  set_option(fd.get(), IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_WANT, "IPV6_MTU_DISCOVER");
   return fd;
 }
 
-void bind_to(int fd, uint32_t address, uint16_t port) {
-  const sockaddr_in local = NextHop{htonl(address), htons(port)}.to_sockaddr();
-  if (::bind(fd, reinterpret_cast<const sockaddr*>(&local), sizeof local) < 0) {
-    throw SystemError(errno, "bind");
-  }
+void bind_to(int fd, const Address& address, uint16_t port) {
+  const SocketAddress local = SocketAddress::of(address, htons(port));
+  if (::bind(fd, local.get(), local.length) < 0) throw SystemError(errno, "bind");
 }
 
 /// In place of the errno of a refused run, once it has been learned from.
@@ -98,8 +103,9 @@ size_t segment_size_of(msghdr& header, size_t length) noexcept {
 
 }  // namespace
 
-UniqueFd open_udp(uint32_t address, uint16_t port, const SocketBuffers& buffers, bool reuse_port) {
-  UniqueFd fd = new_socket();
+UniqueFd open_udp(const Address& address, uint16_t port, const SocketBuffers& buffers,
+                  bool reuse_port) {
+  UniqueFd fd = new_socket(address);
   set_buffer(fd.get(), SO_RCVBUFFORCE, SO_RCVBUF, buffers.receive, "SO_RCVBUF");
   set_buffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, buffers.send, "SO_SNDBUF");
   // Only for several queues: without it the kernel itself refuses a second daemon on the port.
@@ -108,8 +114,8 @@ UniqueFd open_udp(uint32_t address, uint16_t port, const SocketBuffers& buffers,
   return fd;
 }
 
-UniqueFd open_udp_sender(uint32_t address, int send_buffer) {
-  UniqueFd fd = new_socket();
+UniqueFd open_udp_sender(const Address& address, int send_buffer) {
+  UniqueFd fd = new_socket(address);
   set_buffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, send_buffer, "SO_SNDBUF");
   // Nobody reads here, so nothing may pile up: a program for every packet that keeps 0 bytes of it
   // (linux/filter.h).
@@ -149,7 +155,7 @@ ReceiveBatch::ReceiveBatch(PacketPool& pool)
     messages_[i].msg_hdr.msg_iov = &payloads_[i];
     messages_[i].msg_hdr.msg_iovlen = 1;
     messages_[i].msg_hdr.msg_control = controls_[i].bytes.data();
-    messages_[i].msg_hdr.msg_name = &sources_[i];
+    messages_[i].msg_hdr.msg_name = sources_[i].get();
   }
   datagrams_.reserve(pool.slots());
 }
@@ -159,7 +165,7 @@ std::span<mmsghdr> ReceiveBatch::prepare(size_t most) noexcept {
   const auto messages = std::span(messages_).first(most);
   for (mmsghdr& message : messages) {
     message.msg_hdr.msg_controllen = sizeof(Control);
-    message.msg_hdr.msg_namelen = sizeof(sockaddr_in);
+    message.msg_hdr.msg_namelen = sizeof(sockaddr_in6);
   }
   return messages;
 }
@@ -167,8 +173,7 @@ std::span<mmsghdr> ReceiveBatch::prepare(size_t most) noexcept {
 void ReceiveBatch::take(size_t slot, size_t length, size_t segment_size) noexcept {
   const auto buffer = pool_.slot(slot);
   const auto payload = buffer.first(std::min(length, buffer.size()));
-  datagrams_.push_back(
-      {payload, segment_size, length > buffer.size(), sources_[slot].sin_addr.s_addr});
+  datagrams_.push_back({payload, segment_size, length > buffer.size(), sources_[slot].address()});
 }
 
 ReadResult UdpSocket::receive(ReceiveBatch& batch) noexcept {
@@ -176,7 +181,7 @@ ReadResult UdpSocket::receive(ReceiveBatch& batch) noexcept {
   const auto messages = batch.prepare(batched_ ? batch.messages_.size() : 1);
   int n = 0;
   do {
-    n = receive_some(messages);
+    n = receive_some(batch, messages);
   } while (n == -EINTR);
   if (n < 0) return {0, -n};
   const auto result = static_cast<size_t>(n);
@@ -190,17 +195,17 @@ ReadResult UdpSocket::receive(ReceiveBatch& batch) noexcept {
 /// One system call: how many of the messages it filled, or the negated errno. Without batches it is
 /// one that every kernel has, and the plainest that tells all: a message header costs the kernel a
 /// copy. As in send_some.
-int UdpSocket::receive_some(std::span<mmsghdr> messages) noexcept {
+int UdpSocket::receive_some(ReceiveBatch& batch, std::span<mmsghdr> messages) noexcept {
   if (batched_) {
     return syscalls_->recvmmsg(fd_, messages.data(), static_cast<unsigned>(messages.size()));
   }
   mmsghdr& message = messages.front();
   msghdr& header = message.msg_hdr;
   if (!rows_) header.msg_controllen = 0;
-  auto& source = *static_cast<sockaddr_in*>(header.msg_name);
   const iovec& room = *header.msg_iov;
-  const ssize_t n = rows_ ? syscalls_->recvmsg(fd_, header)
-                          : syscalls_->recvfrom(fd_, room.iov_base, room.iov_len, source);
+  const ssize_t n = rows_
+                        ? syscalls_->recvmsg(fd_, header)
+                        : syscalls_->recvfrom(fd_, room.iov_base, room.iov_len, batch.sources_[0]);
   if (n < 0) return static_cast<int>(n);
   message.msg_len = static_cast<unsigned>(n);
   return 1;
@@ -261,7 +266,7 @@ int UdpSocket::send_some(SendBatch& batch) noexcept {
   const SendBatch::Entry& entry = batch.entries_[batch.first_];
   const bool plain = entry.pieces == 1 && entry.segments == 1;
   const iovec& payload = entry.iov[0];
-  const ssize_t n = plain ? syscalls_->sendto(fd_, payload.iov_base, payload.iov_len, entry.peer)
+  const ssize_t n = plain ? syscalls_->sendto(fd_, payload.iov_base, payload.iov_len, entry.name)
                           : syscalls_->sendmsg(fd_, batch.messages(1).front().msg_hdr);
   return n < 0 ? static_cast<int>(n) : 1;
 }
@@ -271,8 +276,8 @@ int UdpSocket::send_some(SendBatch& batch) noexcept {
 bool UdpSocket::send_singly(SendBatch::Entry& entry, Counters& counters) noexcept {
   for (; entry.done < entry.segments; entry.done++) {
     msghdr message{};
-    message.msg_name = &entry.peer;
-    message.msg_namelen = sizeof entry.peer;
+    message.msg_name = entry.name.get();
+    message.msg_namelen = entry.name.length;
     message.msg_iov = &entry.iov[entry.done * entry.pieces];
     message.msg_iovlen = entry.pieces;
     ssize_t n = 0;

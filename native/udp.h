@@ -17,16 +17,17 @@ struct SocketBuffers {
   int send = 0;
 };
 
-/// Opens a non-blocking socket bound to `address:port` (host order). Its buffers go beyond
-/// net.core.rmem_max and wmem_max where CAP_NET_ADMIN allows. Throws SystemError.
+/// Opens a non-blocking socket of the family of `address`, bound to it and `port` (host order). Its
+/// buffers go beyond net.core.rmem_max and wmem_max where CAP_NET_ADMIN allows. Throws SystemError.
 ///
 /// With `reuse_port` the port may be shared (SO_REUSEPORT): also with another process of the same
 /// user, so whoever wants it for himself has to find out first whether it is free.
-UniqueFd open_udp(uint32_t address, uint16_t port, const SocketBuffers& buffers, bool reuse_port);
+UniqueFd open_udp(const Address& address, uint16_t port, const SocketBuffers& buffers,
+                  bool reuse_port);
 
 /// Opens a socket like the above that only sends, from a port that the kernel chooses: what arrives
 /// there is dropped by a filter. Throws SystemError.
-UniqueFd open_udp_sender(uint32_t address, int send_buffer);
+UniqueFd open_udp_sender(const Address& address, int send_buffer);
 
 /// Turns on what `wanted` asks of a socket (gso, gro); returns what the kernel has of it.
 FeatureSet enable_udp_offloads(int fd, FeatureSet wanted) noexcept;
@@ -44,7 +45,7 @@ class ReceiveBatch {
     std::span<uint8_t> payload;
     size_t segment_size;  // of each in the row but the last, which may be shorter
     bool truncated;       // did not fit its slot: nobody may take the part for the whole
-    in_addr_t source;     // address it came from, in network order
+    Address source;       // it came from
   };
 
   /// What the last receive brought; borrowed until the next one.
@@ -63,7 +64,7 @@ class ReceiveBatch {
   std::vector<mmsghdr> messages_;
   std::vector<iovec> payloads_;
   std::vector<Control> controls_;
-  std::vector<sockaddr_in> sources_;
+  std::vector<SocketAddress> sources_;
   std::vector<Datagram> datagrams_;
 };
 
@@ -98,7 +99,7 @@ class UdpSocket {
   int send_one(std::span<const uint8_t> packet, const NextHop& to) noexcept;
 
  private:
-  int receive_some(std::span<mmsghdr> messages) noexcept;
+  int receive_some(ReceiveBatch& batch, std::span<mmsghdr> messages) noexcept;
   int send_some(SendBatch& batch) noexcept;
   void accepted(SendBatch& batch, size_t entries, Counters& counters) noexcept;
   bool send_singly(SendBatch::Entry& entry, Counters& counters) noexcept;

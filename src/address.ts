@@ -9,3 +9,8 @@ export type Cidr = Cidr4 | Cidr6;
 export function formatIp(ip: Ip): string {
   return typeof ip === 'number' ? formatIp4(ip) : ip;
 }
+
+/** `a.b.c.d:port`, `[a::b]:port`. */
+export function formatEndpoint(ip: Ip, port: number): string {
+  return typeof ip === 'number' ? `${formatIp4(ip)}:${port}` : `[${ip}]:${port}`;
+}

@@ -5,9 +5,10 @@
 import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
 import type * as Native from '../native/index.js';
+import { formatEndpoint, formatIp } from './address.js';
+import type { Cidr, Ip } from './address.js';
 import { FlannelError } from './errors.js';
-import { formatIp4 } from './ip.js';
-import type { Cidr4, Ip4 } from './ip.js';
+import { ip6FromBytes, ip6ToBytes } from './ip6.js';
 
 export type {
   CounterInfo,
@@ -26,16 +27,16 @@ export const counters = native.counters;
 /** What histograms.def declares, in the order of `Stats.histograms`. */
 export const histograms = native.histograms;
 
-/** One forwarding entry: packets to `destination` go to the peer at `address:port`. */
+/** One forwarding entry: packets to `destination` go to the peer at `address:port`, of the sockets' family. */
 export interface Route {
-  readonly destination: Cidr4;
-  readonly address: Ip4;
+  readonly destination: Cidr;
+  readonly address: Ip;
   readonly port: number;
 }
 
 /** What was exchanged with a peer since a route first led to it; bytes are those of inner packets. */
 export interface PeerTraffic {
-  readonly address: Ip4;
+  readonly address: Ip;
   readonly port: number;
   readonly packetsOut: number;
   readonly bytesOut: number;
@@ -49,9 +50,9 @@ export interface PeerTraffic {
 export interface Refusal {
   /** `peer`: it is no peer's address; `subnet`: it is, but the inner source is not in that peer's subnet. */
   readonly reason: 'peer' | 'subnet';
-  readonly source: Ip4;
-  /** Of one of its packets; 0 for none. */
-  readonly innerSource: Ip4;
+  readonly source: Ip;
+  /** Of one of its packets; null where that is not known. */
+  readonly innerSource: Ip | null;
 }
 
 /** The packet forwarder: a TUN device, its UDP sockets, and the threads between them. */
@@ -89,7 +90,7 @@ export class Dataplane {
   }
 
   /** Moves the sockets to another local address. @throws FlannelError, and then they stay where they are. */
-  rebind(address: Ip4, port: number): void {
+  rebind(address: Ip, port: number): void {
     explained({ ...this.options, bindAddress: address, port }, () => {
       this.core.rebind(address, port);
     });
@@ -116,7 +117,7 @@ export class Dataplane {
   }
 
   /** Adds and replaces routes, and removes those with the prefixes `removed`, on top of those before. */
-  changeRoutes(put: readonly Route[], removed: readonly Cidr4[]): void {
+  changeRoutes(put: readonly Route[], removed: readonly Cidr[]): void {
     const gone = removed.map((destination) => ({ destination, address: 0, port: 0 }));
     this.core.changeRoutes(toWords([...gone, ...put]));
   }
@@ -139,11 +140,11 @@ export class Dataplane {
   peers(): PeerTraffic[] {
     const { words, figures } = this.core.peers();
     const peers: PeerTraffic[] = [];
-    for (let i = 0, j = 0; i < words.length; i += 3, j += 4) {
-      const pathMtu = words[i + 2] ?? 0;
+    for (let i = 0, j = 0; i < words.length; i += WORDS_PER_PEER, j += 4) {
+      const pathMtu = words[i + 5] ?? 0;
       peers.push({
-        address: words[i] ?? 0,
-        port: words[i + 1] ?? 0,
+        address: ipOf(words, i),
+        port: words[i + 4] ?? 0,
         packetsOut: figures[j] ?? 0,
         bytesOut: figures[j + 1] ?? 0,
         packetsIn: figures[j + 2] ?? 0,
@@ -166,23 +167,52 @@ export class Dataplane {
   }
 }
 
-/** Routes as the core takes them: four words each. */
+const WORDS_PER_ROUTE = 10;
+const WORDS_PER_PEER = 6;
+const WORDS_PER_REFUSAL = 8;
+
+/** Bits in front of an IPv4 address in the words of the core, where it is the IPv6 address that is mapped to it. */
+const MAPPED = 96;
+const MAPPED_WORD = 0xffff;
+
+/** Routes as the core takes them: network, length, next hop's address and port. */
 function toWords(routes: readonly Route[]): Uint32Array {
-  const words = new Uint32Array(routes.length * 4);
+  const words = new Uint32Array(routes.length * WORDS_PER_ROUTE);
   let at = 0;
   for (const { destination, address, port } of routes) {
-    words[at++] = destination.ip;
-    words[at++] = destination.length;
-    words[at++] = address;
-    words[at++] = port;
+    putIp(words, at, destination.ip);
+    words[at + 4] = destination.length + (typeof destination.ip === 'number' ? MAPPED : 0);
+    putIp(words, at + 5, address);
+    words[at + 9] = port;
+    at += WORDS_PER_ROUTE;
   }
   return words;
 }
 
+/** An address in four words. */
+function putIp(words: Uint32Array, at: number, ip: Ip): void {
+  if (typeof ip === 'number') {
+    words[at + 2] = MAPPED_WORD;
+    words[at + 3] = ip;
+    return;
+  }
+  const bytes = new DataView(ip6ToBytes(ip).buffer);
+  for (let i = 0; i < 4; i++) words[at + i] = bytes.getUint32(4 * i);
+}
+
+function ipOf(words: Uint32Array, at: number): Ip {
+  const [a = 0, b = 0, c = 0, d = 0] = words.subarray(at, at + 4);
+  if (a === 0 && b === 0 && c === MAPPED_WORD) return d;
+  const bytes = new DataView(new ArrayBuffer(16));
+  for (const [i, word] of [a, b, c, d].entries()) bytes.setUint32(4 * i, word);
+  return ip6FromBytes(new Uint8Array(bytes.buffer));
+}
+
 function toRefusals(reason: Refusal['reason'], words: Uint32Array): Refusal[] {
   const refusals: Refusal[] = [];
-  for (let i = 0; i < words.length; i += 2) {
-    refusals.push({ reason, source: words[i] ?? 0, innerSource: words[i + 1] ?? 0 });
+  for (let i = 0; i < words.length; i += WORDS_PER_REFUSAL) {
+    const innerSource = ipOf(words, i + 4);
+    refusals.push({ reason, source: ipOf(words, i), innerSource: innerSource === '::' ? null : innerSource });
   }
   return refusals;
 }
@@ -252,7 +282,7 @@ function explained<T>(options: Native.DataplaneOptions, open: () => T): T {
 
 function explain(options: Native.DataplaneOptions, error: Native.NativeError): string {
   const code = getSystemErrorName(-error.errno);
-  const where = `${formatIp4(options.bindAddress)}:${options.port}`;
+  const where = formatEndpoint(options.bindAddress, options.port);
   switch (`${error.syscall} ${code}`) {
     case 'open /dev/net/tun ENOENT':
     case 'open /dev/net/tun ENODEV':
@@ -274,7 +304,7 @@ function explain(options: Native.DataplaneOptions, error: Native.NativeError): s
         'names it) or set another Backend.Port on all hosts'
       );
     case 'bind EADDRNOTAVAIL':
-      return `${formatIp4(options.bindAddress)} is not an address of this host: choose one with --iface`;
+      return `${formatIp(options.bindAddress)} is not an address of this host: choose one with --iface`;
     case 'bind EACCES':
       return `no permission to bind UDP ${where}: run as root or set a Backend.Port of 1024 or above`;
     case 'handover ETIMEDOUT':

@@ -13,7 +13,8 @@ namespace {
 std::vector<Route> routes(size_t count) {
   std::vector<Route> result;
   for (uint32_t i = 0; i < count; i++) {
-    result.push_back({0x0a000000 + (i << 8), 24, {htonl(0xc0a80000 + i), htons(8285)}});
+    result.push_back(
+        {{0x0a000000 + (i << 8), 24}, {Address::of_ipv4(0xc0a80000 + i), htons(8285)}});
   }
   return result;
 }

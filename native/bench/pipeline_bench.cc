@@ -41,19 +41,24 @@ class InstantKernel final : public Syscalls {
     return static_cast<ssize_t>(size);
   }
   ssize_t writev(int /*fd*/, const iovec* /*pieces*/, int /*count*/) noexcept override { return 1; }
-  ssize_t recvfrom(int /*fd*/, void* buffer, size_t /*size*/, sockaddr_in& from) noexcept override {
+  ssize_t recvfrom(int /*fd*/, void* buffer, size_t /*size*/,
+                   SocketAddress& from) noexcept override {
     if (waiting == 0) return -EAGAIN;
-    from.sin_addr.s_addr = htonl(0xc0a80000 + static_cast<uint32_t>(number_ % kPeers));
+    from = SocketAddress::of(Address::of_ipv4(0xc0a80000 + static_cast<uint32_t>(number_ % kPeers)),
+                             htons(8285));
     make(static_cast<uint8_t*>(buffer), 12);
     return kPacketBytes;
   }
   ssize_t sendto(int /*fd*/, const void* /*buffer*/, size_t size,
-                 const sockaddr_in& /*to*/) noexcept override {
+                 const SocketAddress& /*to*/) noexcept override {
     return static_cast<ssize_t>(size);
   }
   ssize_t recvmsg(int fd, msghdr& message) noexcept override {
     message.msg_controllen = 0;
-    return recvfrom(fd, message.msg_iov->iov_base, 0, *static_cast<sockaddr_in*>(message.msg_name));
+    SocketAddress from;
+    const ssize_t n = recvfrom(fd, message.msg_iov->iov_base, 0, from);
+    std::memcpy(message.msg_name, from.get(), from.length);
+    return n;
   }
   ssize_t sendmsg(int /*fd*/, const msghdr& /*message*/) noexcept override { return 1; }
   int recvmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
@@ -81,7 +86,8 @@ class InstantKernel final : public Syscalls {
 std::vector<Route> routes() {
   std::vector<Route> routes;
   for (uint32_t i = 0; i < kPeers; i++) {
-    routes.push_back({0x0a000000 + (i << 8), 24, {htonl(0xc0a80000 + i), htons(8285)}});
+    routes.push_back(
+        {{0x0a000000 + (i << 8), 24}, {Address::of_ipv4(0xc0a80000 + i), htons(8285)}});
   }
   return routes;
 }
@@ -114,7 +120,8 @@ struct Bed {
 void encap(benchmark::State& state) {
   const auto batch = static_cast<size_t>(state.range(0));
   Bed bed(batch);
-  Encap pipeline(bed.tun, bed.udp, bed.fib.reader(0), -1, kTunnel, batch, bed.counters, bed.kernel);
+  Encap pipeline(bed.tun, bed.udp, bed.fib.reader(0), {}, {kTunnel}, batch, bed.counters,
+                 bed.kernel);
   run(state, bed.kernel, pipeline);
 }
 BENCHMARK(encap)->Arg(1)->Arg(kBatchSize);
@@ -122,7 +129,7 @@ BENCHMARK(encap)->Arg(1)->Arg(kBatchSize);
 void decap(benchmark::State& state) {
   const auto batch = static_cast<size_t>(state.range(0));
   Bed bed(batch);
-  Decap pipeline(bed.udp, bed.tun, bed.fib.reader(0), kTunnel, batch, bed.features, bed.counters,
+  Decap pipeline(bed.udp, bed.tun, bed.fib.reader(0), {kTunnel}, batch, bed.features, bed.counters,
                  SourceCheck::subnet);
   run(state, bed.kernel, pipeline);
 }

@@ -22,7 +22,7 @@ std::vector<Bytes> cut_rows(const std::vector<Bytes>& rows, size_t size) {
 struct Receiver {
   explicit Receiver(FeatureSet features) : side(features) {}
   Side side;
-  Decap decap{side.udp(),   side.tun(),    side.fib.reader(0), kTunnel,
+  Decap decap{side.udp(),   side.tun(),    side.fib.reader(0), {kTunnel},
               side.batch(), side.features, side.counters};
 };
 

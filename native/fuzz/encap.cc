@@ -10,8 +10,8 @@ constexpr int kMostTurns = 200;
 struct Sender {
   explicit Sender(FeatureSet features) : side(features) {}
   Side side;
-  Encap encap{side.tun(), side.udp(),   side.fib.reader(0), ScriptedKernel::kIcmp,
-              kTunnel,    side.batch(), side.counters,      side.kernel};
+  Encap encap{side.tun(), side.udp(),   side.fib.reader(0), {ScriptedKernel::kIcmp},
+              {kTunnel},  side.batch(), side.counters,      side.kernel};
 };
 
 /// `stops`: the end comes while packets wait.

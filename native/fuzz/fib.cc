@@ -10,55 +10,66 @@ namespace {
 
 constexpr int kMostRounds = 8;
 
-/// Routes by prefix; the definition of longest-prefix match is a walk over them.
-using Prefix = std::pair<uint8_t, uint32_t>;
-using Table = std::map<Prefix, NextHop>;
+/// Longer prefixes later; the definition of longest-prefix match is a walk over them.
+struct ByLength {
+  bool operator()(const Prefix& a, const Prefix& b) const {
+    return a.length != b.length ? a.length < b.length : a.network < b.network;
+  }
+};
+using Table = std::map<Prefix, NextHop, ByLength>;
 
-uint32_t mask_of(unsigned length) {
-  return length == 0 ? 0 : 0xffffffffU << (32 - length);
-}
-
-const NextHop* find(const Table& table, uint32_t destination) {
+const NextHop* find(const Table& table, const Address& destination) {
   for (auto route = table.rbegin(); route != table.rend(); ++route) {
-    const auto& [length, network] = route->first;
-    if ((destination & mask_of(length)) == network) return &route->second;
+    const Prefix& prefix = route->first;
+    if (prefix.is_ipv4() == destination.is_ipv4() &&
+        destination.prefix(prefix.length) == prefix.network) {
+      return &route->second;
+    }
   }
   return nullptr;
 }
 
-void compare(const Fib& fib, const Table& table, uint32_t destination) {
+void compare(const Fib& fib, const Table& table, const Address& destination) {
   const NextHop* expected = find(table, destination);
-  const NextHop* found = fib.lookup(destination);
-  ASSERT_EQ(found == nullptr, expected == nullptr) << destination;
+  const NextHop* found =
+      destination.is_ipv4() ? fib.lookup(destination.ipv4()) : fib.lookup(destination);
+  ASSERT_EQ(found == nullptr, expected == nullptr) << destination.high << ' ' << destination.low;
   if (expected != nullptr) {
-    EXPECT_EQ(*found, *expected) << destination;
+    EXPECT_EQ(*found, *expected) << destination.high << ' ' << destination.low;
   }
 }
 
 /// The borders of every prefix, where mistakes are.
 void compare_all(const Fib& fib, const Table& table) {
   EXPECT_EQ(fib.size(), table.size());
-  compare(fib, table, 0);
-  compare(fib, table, ~0U);
+  for (const Address& end : {Address::of_ipv4(0), Address::of_ipv4(~0U), Address{0, 1},
+                             Address{~uint64_t{0}, ~uint64_t{0}}}) {
+    compare(fib, table, end);
+  }
   for (const auto& [prefix, unused] : table) {
-    const auto& [length, network] = prefix;
-    const uint32_t last = network | ~mask_of(length);
-    for (const uint32_t destination : {network, last, network - 1, last + 1}) {
+    const Address first = prefix.network;
+    const Address last = first.last(prefix.length);
+    for (const Address& destination :
+         {first, last, Address{first.high, first.low - 1}, Address{last.high, last.low + 1}}) {
       compare(fib, table, destination);
     }
   }
 }
 
-/// Prefixes that crowd together, so that they nest, share borders and repeat.
+/// Prefixes of both families that crowd together, so that they nest, share borders and repeat. A
+/// length of 129 is none.
 Route route_from(Input& input) {
-  const uint8_t length = input.byte() % 34;
+  const uint8_t length = input.byte();
   const uint8_t where = input.byte();
   const uint32_t network = (where & 0x80) != 0
                                ? input.be32()
                                : uint32_t{10} << 24 | (where & 3U) << 16 | (where >> 2 & 3U) << 8 |
                                      (where >> 4 & 7U) << 5;
   const uint8_t hop = input.byte();
-  return {network, length, {hop, static_cast<in_port_t>(hop % 8 == 0 ? 0 : 8285)}};
+  const NextHop next_hop{Address::of_ipv4(hop), static_cast<in_port_t>(hop % 8 == 0 ? 0 : 8285)};
+  if ((length & 0x80) == 0) return {{network, static_cast<uint8_t>(length % 34)}, next_hop};
+  const Address ipv6{0xfd00'0000'0000'0000 | network, uint64_t{network} << 32 | network};
+  return {{ipv6, static_cast<uint8_t>(where % 2 == 0 ? (length & 0x7fU) + 1U : 64U)}, next_hop};
 }
 
 bool is_removal(const Route& route) {
@@ -66,7 +77,7 @@ bool is_removal(const Route& route) {
 }
 
 void change(Table& table, const Route& route) {
-  const Prefix prefix{route.length, route.network & mask_of(route.length)};
+  const Prefix prefix = route.prefix.masked();
   if (is_removal(route)) {
     table.erase(prefix);
   } else {
@@ -84,8 +95,8 @@ void run(std::span<const uint8_t> bytes) {
   for (size_t count = input.byte(); count > 0 && !input.empty(); count--) {
     Route route = route_from(input);
     route.next_hop.port = 8285;
-    valid &= route.length <= 32;
-    if (route.length <= 32) change(expected, route);
+    valid &= route.prefix.valid();
+    if (route.prefix.valid()) change(expected, route);
     routes.push_back(route);
   }
   RouteTable table;
@@ -102,11 +113,11 @@ void run(std::span<const uint8_t> bytes) {
     std::vector<Route> changes;
     for (size_t count = 1 + input.byte() % 8U; count > 0; count--) {
       const Route route = route_from(input);
-      if (route.length > 32) continue;
+      if (!route.prefix.valid()) continue;
       change(expected, route);
       changes.push_back(route);
       if (is_removal(route)) {
-        table.remove(route.network, route.length);
+        table.remove(route.prefix);
       } else {
         table.put(route);
       }
@@ -119,7 +130,8 @@ void run(std::span<const uint8_t> bytes) {
 
 std::vector<Seed> seeds() {
   std::vector<Seed> result;
-  for (const uint8_t length : {0, 8, 16, 17, 24, 25, 31, 32, 33}) {
+  // With the upper bit set it is IPv6.
+  for (const uint8_t length : {0, 8, 16, 17, 24, 25, 31, 32, 33, 0x80, 0xaf, 0xbf, 0xff}) {
     Seed seed = Seed().byte(3);
     for (const uint8_t where : {0x00, 0x15, 0x7f}) seed.byte(length).byte(where).byte(where + 1U);
     for (int i = 0; i < 3; i++)

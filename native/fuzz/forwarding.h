@@ -21,9 +21,9 @@ inline constexpr FeatureSet kFull{Feature::batch, Feature::gso, Feature::gro, Fe
 /// Of all sides: one is at work at a time.
 inline Snapshot<Fib>& table() {
   static Snapshot<Fib> snapshot(
-      Fib::build(
-          std::vector<Route>{{ip(10, 244, 2, 0), 24, {htonl(ip(192, 168, 77, 2)), htons(8285)}},
-                             {ip(10, 244, 3, 0), 24, {htonl(ip(192, 168, 77, 3)), htons(8285)}}}),
+      Fib::build(std::vector<Route>{
+          {{ip(10, 244, 2, 0), 24}, {Address::of_ipv4(ip(192, 168, 77, 2)), htons(8285)}},
+          {{ip(10, 244, 3, 0), 24}, {Address::of_ipv4(ip(192, 168, 77, 3)), htons(8285)}}}),
       1);
   return snapshot;
 }

@@ -178,7 +178,8 @@ std::vector<Seed> seeds() {
   result.push_back(Seed().byte(2).byte(8).byte(1).bytes(body(several)));
   const Message refusal{.step = Step::refuse};
   result.push_back(Seed().byte(2).byte(0).byte(1).bytes(body(refusal)));
-  const std::vector<Route> routes{{0x0af40200, 24, {1, 2}}, {0x0af40300, 24, {3, 4}}};
+  const std::vector<Route> routes{{{0x0af40200, 24}, {Address::of_ipv4(1), 2}},
+                                  {{0x0af40300, 24}, {Address::of_ipv4(3), 4}}};
   const auto* bytes = reinterpret_cast<const uint8_t*>(routes.data());
   result.push_back(Seed().byte(1).bytes({bytes, bytes + routes.size() * sizeof(Route)}));
   return result;

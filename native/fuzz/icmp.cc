@@ -29,7 +29,7 @@ void run(std::span<const uint8_t> bytes) {
     EXPECT_TRUE(is_host(load_be32(&packet[12])) && is_host(load_be32(&packet[16])));
   }
   Counters counters;
-  IcmpResponder responder(kTunnel, counters, Counter::encap_icmp_throttled);
+  IcmpResponder responder(kTunnel, {}, counters, Counter::encap_icmp_throttled);
   const auto answer = responder.error(error, offender);
   EXPECT_EQ(answer.empty(), !may);
 

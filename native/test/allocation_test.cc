@@ -71,13 +71,14 @@ class AllocationTest : public ::testing::TestWithParam<Tier> {
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
     host_ = UniqueFd(pair[0]);
     tun_ = UniqueFd(pair[1]);
-    udp_ = open_udp(ip(127, 0, 0, 1), 0, {.receive = 4 << 20}, false);
+    udp_ = open_udp(Address::of_ipv4(ip(127, 0, 0, 1)), 0, {.receive = 4 << 20}, false);
     enable_udp_offloads(udp_.get(), GetParam().features);
     sockaddr_in bound{};
     socklen_t size = sizeof bound;
     EXPECT_EQ(::getsockname(udp_.get(), reinterpret_cast<sockaddr*>(&bound), &size), 0);
     // To itself: what encap sends, decap receives.
-    const Route route{ip(10, 244, 2, 0), 24, {bound.sin_addr.s_addr, bound.sin_port}};
+    const Route route{{ip(10, 244, 2, 0), 24},
+                      {Address::of_ipv4(ntohl(bound.sin_addr.s_addr)), bound.sin_port}};
     fib_.publish(Fib::build({&route, 1}));
   }
 
@@ -110,8 +111,8 @@ TEST_P(AllocationTest, NoneOnceWarm) {
   const UdpSocket udp(udp_.get(), features, kernel());
   const TunQueue tun(tun_.get(), virtio(), kernel());
   const size_t batch = GetParam().features.has(Feature::batch) ? kBatchSize : 1;
-  Encap encap(tun, udp, fib_.reader(0), -1, ip(10, 244, 1, 0), batch, counters_, kernel());
-  Decap decap(udp, tun, fib_.reader(1), ip(10, 244, 1, 0), batch, features, counters_,
+  Encap encap(tun, udp, fib_.reader(0), {}, {ip(10, 244, 1, 0)}, batch, counters_, kernel());
+  Decap decap(udp, tun, fib_.reader(1), {ip(10, 244, 1, 0)}, batch, features, counters_,
               SourceCheck::peer);
   const Bytes good = make_packet({.destination = ip(10, 244, 2, 2), .payload = 600});
   const Bytes no_route = make_packet({.destination = ip(10, 9, 9, 9)});

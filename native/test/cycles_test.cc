@@ -70,9 +70,9 @@ DataplaneOptions options_of(int cycle) {
   options.split_threads = cycle % 2 == 0;
   options.queues = 1 + static_cast<size_t>(cycle % 4);
   options.source_ports = cycle % 5 == 0 ? 4 : 1;
-  options.bind_address = kLoopback;
+  options.bind_address = Address::of_ipv4(kLoopback);
   options.port = kPort;
-  options.tunnel_address = kHere;
+  options.tunnel_addresses.ipv4 = kHere;
   return options;
 }
 
@@ -81,9 +81,8 @@ void send_packets() {
   const UniqueFd to_port = udp_at(kLoopback, 0);
   const Bytes packet = make_packet({.source = kThere, .destination = kHere});
   const auto send = [&](const UniqueFd& from, uint32_t address, uint16_t port) {
-    const sockaddr_in to = NextHop{htonl(address), htons(port)}.to_sockaddr();
-    ::sendto(from.get(), packet.data(), packet.size(), MSG_DONTWAIT,
-             reinterpret_cast<const sockaddr*>(&to), sizeof to);
+    const SocketAddress to = NextHop{Address::of_ipv4(address), htons(port)}.to_sockaddr();
+    ::sendto(from.get(), packet.data(), packet.size(), MSG_DONTWAIT, to.get(), to.length);
   };
   for (int i = 0; i < kPackets; i++) {
     send(into_device, kThere, 9);
@@ -93,7 +92,7 @@ void send_packets() {
 
 void run_once(int cycle, const std::string& socket) {
   auto opened = Succession::open(options_of(cycle), socket, 0);
-  const Route route{ip(10, 244, 2, 0), 24, {htonl(kLoopback), htons(8286)}};
+  const Route route{{ip(10, 244, 2, 0), 24}, {Address::of_ipv4(kLoopback), htons(8286)}};
   opened.succession->set_routes({&route, 1});
   opened.succession->start();
   configure_link("flannel0", kHere, ip(255, 255, 0, 0));

@@ -36,18 +36,18 @@ class Node {
     host_ = UniqueFd(pair[0]);
     std::vector<Queue> queues(1);
     queues[0].tun = UniqueFd(pair[1]);
-    queues[0].udp = open_udp(kLoopback, 0, {.receive = 4 << 20}, false);
+    queues[0].udp = open_udp(Address::of_ipv4(kLoopback), 0, {.receive = 4 << 20}, false);
     port_ = port_of(queues[0].udp.get());
     DataplaneOptions options{};
     options.features = features;
     options.required = required;
     options.split_threads = split;
-    options.tunnel_address = ip(10, 244, 1, 0);
+    options.tunnel_addresses.ipv4 = ip(10, 244, 1, 0);
     dataplane_ = std::make_unique<Dataplane>(options, std::move(queues), syscalls);
   }
 
   [[nodiscard]] Route route_to(uint32_t network, uint8_t length) const {
-    return {network, length, {htonl(kLoopback), htons(port_)}};
+    return {{network, length}, {Address::of_ipv4(kLoopback), htons(port_)}};
   }
   Dataplane& dataplane() { return *dataplane_; }
 
@@ -168,7 +168,7 @@ TEST_P(DataplaneTest, CountsTheTrafficOfAPeerFromItsFirstRouteToItsLast) {
   exchange();
   EXPECT_EQ(settled(1)[0].out.bytes, 100U);
 
-  const Route other{ip(10, 244, 9, 0), 24, there.next_hop};
+  const Route other{{ip(10, 244, 9, 0), 24}, there.next_hop};
   a_.dataplane().change_routes({&other, 1});
   exchange();
   const auto both = settled(2);
@@ -188,7 +188,7 @@ TEST_P(DataplaneTest, CountsTheTrafficOfAPeerFromItsFirstRouteToItsLast) {
 TEST_P(DataplaneTest, ChangesSingleRoutesUnderTraffic) {
   const Bytes packet = make_packet({.destination = ip(10, 244, 2, 2)});
   const Route there = b_.route_to(ip(10, 244, 2, 0), 24);
-  const Route gone{there.network, there.length, {0, 0}};
+  const Route gone{there.prefix, {}};
   std::vector<Route> others;
   for (uint8_t i = 0; i < 200; i++) others.push_back(b_.route_to(ip(10, 245, i, 0), 25));
   constexpr int kRounds = 300;
@@ -288,10 +288,11 @@ class RealKernel : public Syscalls {
   ssize_t writev(int fd, const iovec* pieces, int count) noexcept override {
     return kernel().writev(fd, pieces, count);
   }
-  ssize_t recvfrom(int fd, void* buffer, size_t size, sockaddr_in& from) noexcept override {
+  ssize_t recvfrom(int fd, void* buffer, size_t size, SocketAddress& from) noexcept override {
     return kernel().recvfrom(fd, buffer, size, from);
   }
-  ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
+  ssize_t sendto(int fd, const void* buffer, size_t size,
+                 const SocketAddress& to) noexcept override {
     return kernel().sendto(fd, buffer, size, to);
   }
   ssize_t recvmsg(int fd, msghdr& message) noexcept override {
@@ -313,7 +314,8 @@ class FullAtFirst : public RealKernel {
  public:
   explicit FullAtFirst(int sends) : left_(sends) {}
 
-  ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
+  ssize_t sendto(int fd, const void* buffer, size_t size,
+                 const SocketAddress& to) noexcept override {
     return left_-- > 0 ? -EAGAIN : RealKernel::sendto(fd, buffer, size, to);
   }
   int sendmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
@@ -464,7 +466,7 @@ TEST(DataplaneLifecycle, ReportsADeviceThatWentAwayAndDoesNotSpin) {
   const UniqueFd host(pair[0]);
   std::vector<Queue> queues(1);
   queues[0].tun = UniqueFd(pair[1]);
-  queues[0].udp = open_udp(kLoopback, 0, {}, false);
+  queues[0].udp = open_udp(Address::of_ipv4(kLoopback), 0, {}, false);
   ASSERT_EQ(::send(host.get(), "x", 1, 0), 1);
   Dataplane dataplane({}, std::move(queues), deleted);
   EXPECT_EQ(dataplane.failure(), 0);

@@ -10,8 +10,8 @@ class DecapTest : public PipelineTest {
   DecapTest() { check_sources(SourceCheck::none); }
 
   void check_sources(SourceCheck check) {
-    decap_.emplace(udp(), tun(), fib_.reader(0), kTunnelAddress, GetParam(), features_, counters_,
-                   check);
+    decap_.emplace(udp(), tun(), fib_.reader(0), TunnelAddresses{kTunnelAddress}, GetParam(),
+                   features_, counters_, check);
   }
 
   std::optional<Decap> decap_;
@@ -127,7 +127,7 @@ TEST_P(DecapTest, SendsTimeExceededBackToThePeerOfTheSender) {
       make_packet({.source = ip(10, 244, 3, 7), .destination = ip(10, 244, 1, 5), .ttl = 1});
   EXPECT_EQ(after(packet), drop("decap_ttl_expired"));
   ASSERT_EQ(kernel_.udp_out.size(), 1U);
-  EXPECT_EQ(kernel_.udp_out[0].to.sin_addr.s_addr, peer(3).address);
+  EXPECT_EQ(kernel_.udp_out[0].to.address(), peer(3).address);
   const Bytes& error = kernel_.udp_out[0].payload;
   EXPECT_TRUE(header_checksum_holds(error));
   EXPECT_EQ(error[20], 11);
@@ -144,7 +144,7 @@ TEST_P(DecapTest, SendsNoErrorToASenderNobodyAnnounced) {
 
 TEST_P(DecapTest, RefusesWhatNoPeerHasSent) {
   check_sources(SourceCheck::peer);
-  kernel_.udp_from.sin_addr.s_addr = htonl(ip(203, 0, 113, 9));
+  kernel_.udp_from = SocketAddress::of(Address::of_ipv4(ip(203, 0, 113, 9)), htons(8285));
   EXPECT_EQ(after(make_packet({.source = ip(10, 244, 2, 7)})), drop("decap_unknown_peer"));
   EXPECT_TRUE(kernel_.tun_out.empty());
   // Not even with an error, and whatever is wrong with it besides.
@@ -156,8 +156,8 @@ TEST_P(DecapTest, RefusesWhatNoPeerHasSent) {
   std::vector<Refusal> refused;
   counters_.unknown_peers.take(refused);
   ASSERT_EQ(refused.size(), 1U);
-  EXPECT_EQ(refused[0].source, ip(203, 0, 113, 9));
-  EXPECT_EQ(refused[0].inner_source, ip(10, 244, 2, 7));
+  EXPECT_EQ(refused[0].source, Address::of_ipv4(ip(203, 0, 113, 9)));
+  EXPECT_EQ(refused[0].inner_source, Address::of_ipv4(ip(10, 244, 2, 7)));
   counters_.unknown_peers.take(refused);
   EXPECT_EQ(refused.size(), 1U);
 }
@@ -166,8 +166,8 @@ TEST_P(DecapTest, CountsEveryPacketOfARefusedRow) {
   if (GetParam() == 1) GTEST_SKIP() << "rows come with batches";
   ActiveFeatures rows({Feature::batch, Feature::gro});
   decap_.emplace(UdpSocket(ScriptedKernel::kUdp, rows, kernel_), tun(), fib_.reader(0),
-                 kTunnelAddress, GetParam(), rows, counters_, SourceCheck::peer);
-  kernel_.udp_from.sin_addr.s_addr = htonl(ip(203, 0, 113, 9));
+                 TunnelAddresses{kTunnelAddress}, GetParam(), rows, counters_, SourceCheck::peer);
+  kernel_.udp_from = SocketAddress::of(Address::of_ipv4(ip(203, 0, 113, 9)), htons(8285));
   const Bytes packet = make_packet({});
   Bytes row;
   for (int i = 0; i < 3; i++) row.insert(row.end(), packet.begin(), packet.end());
@@ -178,7 +178,7 @@ TEST_P(DecapTest, CountsEveryPacketOfARefusedRow) {
 
 TEST_P(DecapTest, TakesPacketsOfAPeerFromAnyPortAndWithAnyInnerSource) {
   check_sources(SourceCheck::peer);
-  kernel_.udp_from.sin_port = htons(1);
+  kernel_.udp_from.v4.sin_port = htons(1);
   EXPECT_EQ(after(make_packet({.source = ip(172, 16, 0, 1)})),
             (CounterDifference{{"decap_packets_in", 1}, {"decap_packets_out", 1}}));
 }
@@ -200,17 +200,17 @@ TEST_P(DecapTest, RefusesAnInnerSourceThatIsNotItsPeers) {
   std::vector<Refusal> refused;
   counters_.wrong_subnets.take(refused);
   ASSERT_EQ(refused.size(), 1U);
-  EXPECT_EQ(refused[0].source, ip(192, 168, 77, 2));
-  EXPECT_EQ(refused[0].inner_source, ip(10, 244, 3, 7));
+  EXPECT_EQ(refused[0].source, Address::of_ipv4(ip(192, 168, 77, 2)));
+  EXPECT_EQ(refused[0].inner_source, Address::of_ipv4(ip(10, 244, 3, 7)));
 }
 
 TEST_P(DecapTest, CountsTheTrafficOfEachPeerByItsAddress) {
   after(make_packet({.payload = 80}));
-  kernel_.udp_from.sin_port = htons(40'000);  // as behind a NAT
+  kernel_.udp_from.v4.sin_port = htons(40'000);  // as behind a NAT
   after(make_packet({.payload = 100}));
-  kernel_.udp_from.sin_addr.s_addr = peer(3).address;
+  kernel_.udp_from = peer(3).to_sockaddr();
   after(make_packet({.payload = 30}));
-  kernel_.udp_from.sin_addr.s_addr = peer(9).address;
+  kernel_.udp_from = peer(9).to_sockaddr();
   after(make_packet({.payload = 30}));
   EXPECT_EQ(traffic_with(ip(10, 244, 2, 1)).packets, 2U);
   EXPECT_EQ(traffic_with(ip(10, 244, 2, 1)).bytes, 220U);
@@ -219,11 +219,11 @@ TEST_P(DecapTest, CountsTheTrafficOfEachPeerByItsAddress) {
 }
 
 TEST_P(DecapTest, TellsPeersBehindOneAddressApartByTheirSubnets) {
-  const in_addr_t nat = htonl(ip(203, 0, 113, 1));
-  set_routes({{ip(10, 244, 2, 0), 24, {nat, htons(8285)}},
-              {ip(10, 244, 3, 0), 24, {nat, htons(8286)}},
-              {ip(10, 244, 4, 0), 24, peer(4)}});
-  kernel_.udp_from.sin_addr.s_addr = nat;
+  const auto nat = Address::of_ipv4(ip(203, 0, 113, 1));
+  set_routes({{{ip(10, 244, 2, 0), 24}, {nat, htons(8285)}},
+              {{ip(10, 244, 3, 0), 24}, {nat, htons(8286)}},
+              {{ip(10, 244, 4, 0), 24}, peer(4)}});
+  kernel_.udp_from = SocketAddress::of(nat, htons(8285));
   after(make_packet({.source = ip(10, 244, 3, 7), .payload = 80}));
   after(make_packet({.source = ip(10, 244, 4, 7), .payload = 80}));
   EXPECT_EQ(traffic_with(ip(10, 244, 2, 1)).packets, 0U);

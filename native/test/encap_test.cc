@@ -5,8 +5,8 @@ namespace {
 
 class EncapTest : public PipelineTest {
  protected:
-  Encap encap_{tun(),          udp(),      fib_.reader(0), ScriptedKernel::kIcmp,
-               kTunnelAddress, GetParam(), counters_,      kernel_};
+  Encap encap_{tun(),      udp(),     fib_.reader(0), {ScriptedKernel::kIcmp}, {kTunnelAddress},
+               GetParam(), counters_, kernel_};
 
   /// Runs one turn over `packet` alone and returns the counters that changed.
   CounterDifference after(Bytes packet) {
@@ -29,8 +29,8 @@ TEST_P(EncapTest, SendsTheInnerPacketAsTheWholeDatagramWithTtlLessOne) {
   EXPECT_EQ(after(packet), (CounterDifference{{"encap_packets_in", 1}, {"encap_packets_out", 1}}));
   ASSERT_EQ(kernel_.udp_out.size(), 1U);
   EXPECT_EQ(kernel_.udp_out[0].payload, make_packet({.ttl = 63}));
-  EXPECT_EQ(kernel_.udp_out[0].to.sin_addr.s_addr, peer(2).address);
-  EXPECT_EQ(kernel_.udp_out[0].to.sin_port, htons(8285));
+  EXPECT_EQ(kernel_.udp_out[0].to.address(), peer(2).address);
+  EXPECT_EQ(kernel_.udp_out[0].to.v4.sin_port, htons(8285));
   EXPECT_EQ(counters_.get(Counter::encap_bytes), packet.size());
 }
 
@@ -65,7 +65,7 @@ TEST_P(EncapTest, KeepsTheOrderAcrossBatchesAndNextHops) {
   ASSERT_EQ(kernel_.udp_out.size(), kPackets);
   for (size_t i = 0; i < kPackets; i++) {
     EXPECT_EQ(kernel_.udp_out[i].payload[20], static_cast<uint8_t>(i));
-    EXPECT_EQ(kernel_.udp_out[i].to.sin_addr.s_addr, peer(i % 2 == 0 ? 2 : 3).address);
+    EXPECT_EQ(kernel_.udp_out[i].to.address(), peer(i % 2 == 0 ? 2 : 3).address);
   }
 }
 
@@ -85,7 +85,7 @@ TEST_P(EncapTest, AnswersNoRouteWithNetUnreachable) {
   EXPECT_EQ(error[20], 3);
   EXPECT_EQ(error[21], 0);
   EXPECT_EQ(load_be32(&error[12]), kTunnelAddress);
-  EXPECT_EQ(ntohl(kernel_.icmp_out[0].to.sin_addr.s_addr), ip(10, 244, 1, 2));
+  EXPECT_EQ(kernel_.icmp_out[0].to.address().ipv4(), ip(10, 244, 1, 2));
   EXPECT_EQ(counters_.get(Counter::encap_icmp_sent), 1U);
   EXPECT_TRUE(kernel_.tun_out.empty());
 }
@@ -111,7 +111,7 @@ TEST_P(EncapTest, AnswersWhatIsTooLargeForThePathWithTheSizeThatPasses) {
   const Bytes& error = kernel_.icmp_out[0].payload;
   EXPECT_EQ(load_be16(&error[20]), 0x0304);
   EXPECT_EQ(load_be16(&error[26]), 1372);
-  EXPECT_EQ(ntohl(kernel_.icmp_out[0].to.sin_addr.s_addr), ip(10, 244, 1, 2));
+  EXPECT_EQ(kernel_.icmp_out[0].to.address().ipv4(), ip(10, 244, 1, 2));
   EXPECT_TRUE(std::equal(error.begin() + 28, error.end(), packet.begin()))
       << "with the TTL that it came with";
 }
@@ -186,7 +186,7 @@ TEST_P(EncapTest, StopsReadingWhileTheSocketIsFullAndLosesNothing) {
 }
 
 TEST_P(EncapTest, CountsTheTrafficThatTheKernelAcceptedForEachPeer) {
-  const in_addr_t refused = peer(3).address;
+  const Address refused = peer(3).address;
   after(make_packet({.payload = 80}));
   after(make_packet({.payload = 30}));
   kernel_.send_outcome = [](const Bytes&) { return EPERM; };

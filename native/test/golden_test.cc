@@ -56,14 +56,14 @@ FeatureSet features_of(const std::string& tier) {
 }
 
 NextHop peer(uint8_t number) {
-  return {htonl(ip(192, 168, 77, number)), htons(8285)};
+  return {Address::of_ipv4(ip(192, 168, 77, number)), htons(8285)};
 }
 
 std::unique_ptr<const Fib> fib_of(const Case& golden) {
   RouteTable table;
   if (!golden.routes) return Fib::of(table);
-  const std::array routes{Route{ip(10, 244, 2, 0), 24, peer(2)},
-                          Route{ip(10, 244, 3, 0), 24, peer(3)}};
+  const std::array routes{Route{{ip(10, 244, 2, 0), 24}, peer(2)},
+                          Route{{ip(10, 244, 3, 0), 24}, peer(3)}};
   table.assign(routes);
   for (const golden::PathMtu& path : golden.path_mtus) {
     table.peers().set_path_mtu(table.peers().find(peer(path.peer)), path.bytes);
@@ -78,9 +78,13 @@ std::string hex(std::span<const uint8_t> bytes) {
   return text;
 }
 
-std::string address(const sockaddr_in& to) {
-  std::array<char, INET_ADDRSTRLEN> text{};
-  inet_ntop(AF_INET, &to.sin_addr, text.data(), text.size());
+std::string address(const SocketAddress& to) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  if (to.address().is_ipv4()) {
+    inet_ntop(AF_INET, &to.v4.sin_addr, text.data(), text.size());
+  } else {
+    inet_ntop(AF_INET6, &to.v6.sin6_addr, text.data(), text.size());
+  }
   return text.data();
 }
 
@@ -97,7 +101,7 @@ class GoldenTest : public ::testing::TestWithParam<Run> {
  protected:
   GoldenTest() : virtio_(GetParam().tier == "full") {
     for (const golden::Fault& fault : golden_.faults) script(fault);
-    kernel_.udp_from.sin_addr.s_addr = peer(golden_.sender).address;
+    kernel_.udp_from = peer(golden_.sender).to_sockaddr();
     for (const golden::Packet& packet : golden_.from_device) {
       kernel_.tun_in.push_back(virtio_ && !golden_.is_literal() ? with_header({}, packet.bytes)
                                                                 : packet.bytes);
@@ -134,7 +138,7 @@ class GoldenTest : public ::testing::TestWithParam<Run> {
     const UdpSocket udp(ScriptedKernel::kUdp, features_, kernel_);
     const size_t batch = features_.has(Feature::batch) ? kBatchSize : 1;
     if (golden_.from_peer.empty()) {
-      Encap encap(tun, udp, fib_.reader(0), ScriptedKernel::kIcmp, kTunnel, batch, counters_,
+      Encap encap(tun, udp, fib_.reader(0), {ScriptedKernel::kIcmp}, {kTunnel}, batch, counters_,
                   kernel_);
       Turn turn = Turn::more;
       for (int i = 0;
@@ -142,7 +146,7 @@ class GoldenTest : public ::testing::TestWithParam<Run> {
         turn = encap.turn();
       if (golden_.stop) encap.abandon();
     } else {
-      Decap decap(udp, tun, fib_.reader(0), kTunnel, batch, features_, counters_,
+      Decap decap(udp, tun, fib_.reader(0), {kTunnel}, batch, features_, counters_,
                   golden_.source_check);
       while (decap.turn() == Turn::more) {
       }

@@ -95,38 +95,5 @@ TEST(IcmpErrorMessage, IgnoresAPacketWithABrokenHeader) {
   EXPECT_TRUE(error_about(offender).empty());
 }
 
-TEST(IcmpThrottle, AllowsABurstThenTheRate) {
-  constexpr uint64_t kSecond = 1'000'000'000;
-  IcmpThrottle throttle;
-  uint64_t now = 5 * kSecond;
-  uint64_t taken = 0;
-  while (throttle.take(now)) taken++;
-  EXPECT_EQ(taken, IcmpThrottle::kBurst);
-
-  taken = 0;
-  for (uint64_t step = 0; step < 10'000; step++) {
-    now += kSecond / 10'000;
-    if (throttle.take(now)) taken++;
-  }
-  EXPECT_EQ(taken, IcmpThrottle::kPerSecond);
-
-  now += 10 * kSecond;
-  taken = 0;
-  while (throttle.take(now)) taken++;
-  EXPECT_EQ(taken, IcmpThrottle::kBurst) << "idle time is not saved up beyond the burst";
-}
-
-TEST(IcmpResponder, CountsWhatTheRateLimitHoldsBack) {
-  Counters counters;
-  IcmpResponder responder(kRouter, counters, Counter::encap_icmp_throttled);
-  Bytes offender = make_packet({});
-  uint64_t sent = 0;
-  for (int i = 0; i < 500; i++) {
-    if (!responder.error(IcmpError::net_unreachable, Ipv4Packet(offender)).empty()) sent++;
-  }
-  EXPECT_GE(sent, IcmpThrottle::kBurst);
-  EXPECT_EQ(sent + counters.get(Counter::encap_icmp_throttled), 500U);
-}
-
 }  // namespace
 }  // namespace flannel::test

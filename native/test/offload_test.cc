@@ -136,14 +136,15 @@ class OffloadTest : public ::testing::Test {
           udp(ScriptedKernel::kUdp, active, kernel),
           tun(ScriptedKernel::kTun, features.has(Feature::tso) || features.has(Feature::uso),
               kernel),
-          encap(tun, udp, fib.reader(0), -1, kTunnel, kBatchSize, counters, kernel),
-          decap(udp, tun, fib.reader(1), kTunnel, kBatchSize, active, counters) {}
+          encap(tun, udp, fib.reader(0), {}, {kTunnel}, kBatchSize, counters, kernel),
+          decap(udp, tun, fib.reader(1), {kTunnel}, kBatchSize, active, counters) {}
 
     ScriptedKernel kernel;
     Counters counters;
-    Snapshot<Fib> fib{Fib::build(std::vector<Route>{
-                          {ip(10, 244, 3, 0), 24, {htonl(ip(192, 0, 2, 3)), htons(8285)}}}),
-                      2};
+    Snapshot<Fib> fib{
+        Fib::build(std::vector<Route>{
+            {{ip(10, 244, 3, 0), 24}, {Address::of_ipv4(ip(192, 0, 2, 3)), htons(8285)}}}),
+        2};
     ActiveFeatures active;
     UdpSocket udp;
     TunQueue tun;

@@ -21,7 +21,7 @@ constexpr uint32_t kLoopback = ip(127, 0, 0, 1);
 constexpr size_t kLinkMtu = 1500;
 
 NextHop hop(uint32_t address) {
-  return {htonl(address), htons(8285)};
+  return {Address::of_ipv4(address), htons(8285)};
 }
 
 void append_attribute(Bytes& bytes, uint16_t type, const Bytes& value) {
@@ -67,10 +67,10 @@ class Forwarder {
     std::vector<Queue> queues(1);
     queues[0].tun = UniqueFd(pair[1]);
     EXPECT_EQ(::fcntl(queues[0].tun.get(), F_SETFL, O_NONBLOCK), 0);
-    queues[0].udp = open_udp(kLoopback, 0, {}, false);
+    queues[0].udp = open_udp(Address::of_ipv4(kLoopback), 0, {}, false);
     DataplaneOptions options{};
-    options.bind_address = kLoopback;
-    options.tunnel_address = ip(10, 244, 0, 0);
+    options.bind_address = Address::of_ipv4(kLoopback);
+    options.tunnel_addresses.ipv4 = ip(10, 244, 0, 0);
     dataplane_ = std::make_unique<Dataplane>(options, std::move(queues));
     dataplane_->set_routes(routes);
     dataplane_->start();
@@ -111,7 +111,7 @@ class Forwarder {
 };
 
 /// Two peers: 10.9.1.2 by a narrow route, 10.9.2.2 by a wide one.
-constexpr std::array kTwo{Route{ip(10, 244, 1, 0), 24, {}}, Route{ip(10, 244, 2, 0), 24, {}}};
+constexpr std::array kTwo{Route{{ip(10, 244, 1, 0), 24}, {}}, Route{{ip(10, 244, 2, 0), 24}, {}}};
 
 std::vector<Route> two_peers() {
   std::vector<Route> routes(kTwo.begin(), kTwo.end());
@@ -136,12 +136,13 @@ class PathMtuTest : public ::testing::Test {
 TEST_F(PathMtuTest, IsThatOfTheRouteElseOfTheDevice) {
   in_network([] {
     static_cast<void>(two_peers());
-    const PathMtuLookup lookup(kLoopback);
+    const PathMtuLookup lookup(Address::of_ipv4(kLoopback));
     EXPECT_EQ(lookup.of(hop(ip(10, 9, 1, 2))), 1400U);
     EXPECT_EQ(lookup.of(hop(ip(10, 9, 2, 2))), 65535U) << "a packet has no more";
     EXPECT_EQ(lookup.of(hop(ip(192, 0, 2, 1))), 0U) << "there is no way";
     EXPECT_EQ(lookup.of(hop(ip(10, 9, 1, 3))), 1400U) << "after a failure";
-    EXPECT_THROW(PathMtuLookup(ip(192, 0, 2, 9)), SystemError) << "no address of this host";
+    EXPECT_THROW(PathMtuLookup(Address::of_ipv4(ip(192, 0, 2, 9))), SystemError)
+        << "no address of this host";
   });
 }
 
@@ -213,7 +214,7 @@ TEST_F(PathMtuTest, IsLearnedOfManyPeersInTurn) {
     set_route(ip(10, 9, 0, 0), 16, 1400);
     std::vector<Route> routes;
     for (uint32_t i = 0; i < kPeers; i++) {
-      routes.push_back({ip(10, 16, 0, 0) + (i << 8), 24, hop(ip(10, 9, 0, 1) + i)});
+      routes.push_back({{ip(10, 16, 0, 0) + (i << 8), 24}, hop(ip(10, 9, 0, 1) + i)});
     }
     Forwarder forwarder(routes);
     for (uint32_t i = 0; i < kPeers; i++) forwarder.send(ip(10, 16, 0, 1) + (i << 8), 100);

@@ -44,10 +44,10 @@ class PipelineTest : public ::testing::TestWithParam<size_t> {
   static constexpr uint32_t kTunnelAddress = ip(10, 244, 1, 0);
 
   PipelineTest() {
-    set_routes({{ip(10, 244, 2, 0), 24, peer(2)}, {ip(10, 244, 3, 0), 24, peer(3)}});
+    set_routes({{{ip(10, 244, 2, 0), 24}, peer(2)}, {{ip(10, 244, 3, 0), 24}, peer(3)}});
   }
 
-  static NextHop peer(uint8_t n) { return {htonl(ip(192, 168, 77, n)), htons(8285)}; }
+  static NextHop peer(uint8_t n) { return {Address::of_ipv4(ip(192, 168, 77, n)), htons(8285)}; }
   void set_routes(const std::vector<Route>& routes) {
     table_.assign(routes);
     table_.settle();

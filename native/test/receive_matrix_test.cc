@@ -68,8 +68,8 @@ class ReceiveMatrixTest : public MatrixTest {
     ActiveFeatures features(GetParam().features);
     Snapshot<Fib> fib(Fib::build({}), 1);
     Decap decap({ScriptedKernel::kUdp, features, kernel},
-                {ScriptedKernel::kTun, has(Feature::uso), kernel}, fib.reader(0), ip(10, 244, 1, 0),
-                has(Feature::batch) ? kBatchSize : 1, features, counters);
+                {ScriptedKernel::kTun, has(Feature::uso), kernel}, fib.reader(0),
+                {ip(10, 244, 1, 0)}, has(Feature::batch) ? kBatchSize : 1, features, counters);
     fill(kernel, truncated);
     kernel.receive_most = most;
     const size_t rest = kernel.udp_in.size() - position;

@@ -21,10 +21,11 @@ class ScriptedKernel : public Syscalls {
   static constexpr int kTun = 100;
   static constexpr int kUdp = 101;
   static constexpr int kIcmp = 102;
+  static constexpr int kIcmpv6 = 103;
 
   struct Sent {
     Bytes payload;
-    sockaddr_in to;
+    SocketAddress to;
   };
 
   std::deque<Bytes> tun_in;  // what read(kTun) returns, then read_error
@@ -44,7 +45,7 @@ class ScriptedKernel : public Syscalls {
   std::function<int(const Bytes&, size_t)> run_outcome = [](const Bytes&, size_t) { return 0; };
   std::vector<size_t> runs;  // how many datagrams each run held
   /// Where all that is received comes from.
-  sockaddr_in udp_from{AF_INET, htons(8285), {htonl(ip(192, 168, 77, 2))}, {}};
+  SocketAddress udp_from = SocketAddress::of(Address::of_ipv4(ip(192, 168, 77, 2)), htons(8285));
   int gro_size = 0;  // UDP_GRO's word about every received message
   /// Outcome of a write, by all its bytes: 0 or an errno.
   std::function<int(const Bytes&)> write_outcome = [this](const Bytes&) { return write_error; };
@@ -78,8 +79,9 @@ class ScriptedKernel : public Syscalls {
     }
     return write(fd, whole.data(), whole.size());
   }
-  ssize_t sendto(int fd, const void* buffer, size_t size, const sockaddr_in& to) noexcept override {
-    if (fd == kIcmp) {
+  ssize_t sendto(int fd, const void* buffer, size_t size,
+                 const SocketAddress& to) noexcept override {
+    if (fd == kIcmp || fd == kIcmpv6) {
       if (icmp_error != 0) return -icmp_error;
       icmp_out.push_back({copy(buffer, size), to});
       return static_cast<ssize_t>(size);
@@ -87,7 +89,7 @@ class ScriptedKernel : public Syscalls {
     send_calls++;
     return send(copy(buffer, size), to);
   }
-  ssize_t recvfrom(int /*fd*/, void* buffer, size_t size, sockaddr_in& from) noexcept override {
+  ssize_t recvfrom(int /*fd*/, void* buffer, size_t size, SocketAddress& from) noexcept override {
     from = udp_from;
     return receive_bytes(buffer, size);
   }
@@ -159,8 +161,8 @@ class ScriptedKernel : public Syscalls {
   ssize_t receive_message(msghdr& header) {
     const ssize_t n = receive_bytes(header.msg_iov->iov_base, header.msg_iov->iov_len);
     if (n < 0) return n;
-    *static_cast<sockaddr_in*>(header.msg_name) = udp_from;
-    header.msg_namelen = sizeof udp_from;
+    std::memcpy(header.msg_name, udp_from.get(), udp_from.length);
+    header.msg_namelen = udp_from.length;
     if (gro_size > 0) {
       put_control(header, UDP_GRO, gro_size);
     } else {
@@ -181,7 +183,9 @@ class ScriptedKernel : public Syscalls {
       const Bytes piece = copy(header.msg_iov[i].iov_base, header.msg_iov[i].iov_len);
       bytes.insert(bytes.end(), piece.begin(), piece.end());
     }
-    const auto& to = *static_cast<const sockaddr_in*>(header.msg_name);
+    SocketAddress to;
+    std::memcpy(to.get(), header.msg_name, header.msg_namelen);
+    to.length = header.msg_namelen;
     const size_t size = segment_size(header);
     if (size == 0) return send(std::move(bytes), to);
     const int unreported = std::exchange(unreported_, 0);
@@ -195,7 +199,7 @@ class ScriptedKernel : public Syscalls {
     }
     return static_cast<ssize_t>(bytes.size());
   }
-  ssize_t send(Bytes payload, const sockaddr_in& to) {
+  ssize_t send(Bytes payload, const SocketAddress& to) {
     const int unreported = std::exchange(unreported_, 0);
     const int error = unreported != 0 ? unreported : send_outcome(payload);
     if (error != 0) return -error;

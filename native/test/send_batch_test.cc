@@ -9,7 +9,7 @@ namespace flannel::test {
 namespace {
 
 NextHop hop(uint8_t n) {
-  return {htonl(ip(192, 168, 77, n)), htons(8285)};
+  return {Address::of_ipv4(ip(192, 168, 77, n)), htons(8285)};
 }
 
 class RunTest : public ::testing::Test {
@@ -27,7 +27,7 @@ class RunTest : public ::testing::Test {
   struct Datagram {
     uint32_t mark;
     size_t size;
-    in_addr_t to;
+    Address to;
     bool operator==(const Datagram&) const = default;
   };
   [[nodiscard]] std::vector<Datagram> sent() const {
@@ -35,7 +35,7 @@ class RunTest : public ::testing::Test {
     for (const auto& datagram : kernel_.udp_out) {
       uint32_t mark = 0;
       std::memcpy(&mark, datagram.payload.data(), sizeof mark);
-      result.push_back({mark, datagram.payload.size(), datagram.to.sin_addr.s_addr});
+      result.push_back({mark, datagram.payload.size(), datagram.to.address()});
     }
     return result;
   }
@@ -236,7 +236,7 @@ class RowTest : public PipelineTest {};
 INSTANTIATE_TEST_SUITE_P(Gro, RowTest, ::testing::Values(kBatchSize));
 
 TEST_P(RowTest, RowsOfDatagramsAreTakenApart) {
-  Decap decap(udp(), tun(), fib_.reader(0), kTunnelAddress, GetParam(), features_, counters_);
+  Decap decap(udp(), tun(), fib_.reader(0), {kTunnelAddress}, GetParam(), features_, counters_);
   Bytes row;
   std::vector<Bytes> expected;
   for (uint8_t i = 0; i < 5; i++) {

@@ -91,11 +91,11 @@ struct Host {
   explicit Host(FeatureSet features)
       : active(features),
         encap({ScriptedKernel::kTun, true, kernel}, {ScriptedKernel::kUdp, active, kernel},
-              fib.reader(0), -1, ip(10, 244, 1, 0), features.has(Feature::batch) ? 256 : 1,
+              fib.reader(0), {}, {ip(10, 244, 1, 0)}, features.has(Feature::batch) ? 256 : 1,
               counters, kernel) {}
 
   static NextHop peer(size_t row) {
-    return {htonl(ip(192, 168, 77, row % 2 == 0 ? 2 : 3)), htons(8285)};
+    return {Address::of_ipv4(ip(192, 168, 77, row % 2 == 0 ? 2 : 3)), htons(8285)};
   }
 
   void put(size_t number, Row row) {
@@ -146,7 +146,7 @@ struct Host {
       const uint32_t mark = mark_of(datagram.payload);
       const auto expected = wire.find(mark);
       EXPECT_TRUE(expected != wire.end() && datagram.payload == expected->second) << mark;
-      EXPECT_EQ(datagram.to.sin_addr.s_addr, peer(mark >> 16).address);
+      EXPECT_EQ(datagram.to.address(), peer(mark >> 16).address);
       result[(mark >> 16) % 2].push_back(mark);
     }
     return result;
@@ -155,8 +155,8 @@ struct Host {
   ScriptedKernel kernel;
   Counters counters;
   ActiveFeatures active;
-  Snapshot<Fib> fib{Fib::build(std::vector<Route>{{ip(10, 244, 2, 0), 24, peer(0)},
-                                                  {ip(10, 244, 3, 0), 24, peer(1)}}),
+  Snapshot<Fib> fib{Fib::build(std::vector<Route>{{{ip(10, 244, 2, 0), 24}, peer(0)},
+                                                  {{ip(10, 244, 3, 0), 24}, peer(1)}}),
                     1};
   Encap encap;
   Marks marks;                     // of all that was put in,

@@ -31,10 +31,10 @@ DataplaneOptions options_of_test() {
   options.split_threads = true;
   options.queues = 2;
   options.source_ports = 1;
-  options.bind_address = kLoopback;
+  options.bind_address = Address::of_ipv4(kLoopback);
   options.port = kPort;
   options.buffers = {.receive = 4 << 20, .send = 4 << 20};
-  options.tunnel_address = kHere;
+  options.tunnel_addresses.ipv4 = kHere;
   return options;
 }
 
@@ -43,7 +43,7 @@ class Daemon {
  public:
   explicit Daemon(const std::string& socket, uint32_t generation = 0)
       : opened_(Succession::open(options_of_test(), socket, generation)) {
-    const Route route{ip(10, 244, 2, 0), 24, {htonl(kLoopback), htons(kPeerPort)}};
+    const Route route{{ip(10, 244, 2, 0), 24}, {Address::of_ipv4(kLoopback), htons(kPeerPort)}};
     opened_.succession->set_routes({&route, 1});
   }
   ~Daemon() { close(); }
@@ -354,7 +354,8 @@ TEST_F(SuccessionTest, TheOneThatStandsByKnowsTheRoutes) {
     EXPECT_TRUE(eventually([&] { return first.succession().stood_by(); }));
     std::vector<Route> routes;
     for (uint32_t i = 0; i < 10'000; i++) {
-      routes.push_back({ip(10, 0, 0, 0) + (i << 8), 24, {htonl(kLoopback), htons(kPeerPort)}});
+      routes.push_back(
+          {{ip(10, 0, 0, 0) + (i << 8), 24}, {Address::of_ipv4(kLoopback), htons(kPeerPort)}});
     }
     first.succession().set_routes(routes);
     // The table is sent at most ten times a second: so wait until the last one has gone.
@@ -403,12 +404,12 @@ TEST_F(SuccessionTest, SocketsMoveUnderTraffic) {
     for (const uint16_t port : {kMovedPort, kPort, kMovedPort}) {
       EXPECT_TRUE(eventually(
           [&, before = traffic.arrived_in()] { return traffic.arrived_in() > before + 200; }));
-      owner.dataplane().rebind(kLoopback, port);
+      owner.dataplane().rebind(Address::of_ipv4(kLoopback), port);
       traffic.redirect(port);
     }
     EXPECT_TRUE(eventually(
         [&, before = traffic.arrived_in()] { return traffic.arrived_in() > before + 200; }));
-    EXPECT_THROW(owner.dataplane().rebind(ip(192, 0, 2, 1), kPort), SystemError);
+    EXPECT_THROW(owner.dataplane().rebind(Address::of_ipv4(ip(192, 0, 2, 1)), kPort), SystemError);
     EXPECT_TRUE(eventually(
         [&, before = traffic.arrived_in()] { return traffic.arrived_in() > before + 200; }));
     traffic.finish();

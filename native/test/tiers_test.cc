@@ -62,14 +62,15 @@ struct Outcome {
 Outcome run(uint64_t seed, size_t batch_size) {
   ScriptedKernel kernel;
   Counters counters;
-  Snapshot<Fib> fib(Fib::build(std::vector<Route>{
-                        {ip(10, 244, 2, 0), 24, {htonl(ip(192, 0, 2, 2)), htons(8285)}},
-                        {ip(10, 244, 3, 0), 24, {htonl(ip(192, 0, 2, 3)), htons(8285)}}}),
-                    2);
+  Snapshot<Fib> fib(
+      Fib::build(std::vector<Route>{
+          {{ip(10, 244, 2, 0), 24}, {Address::of_ipv4(ip(192, 0, 2, 2)), htons(8285)}},
+          {{ip(10, 244, 3, 0), 24}, {Address::of_ipv4(ip(192, 0, 2, 3)), htons(8285)}}}),
+      2);
   const TunQueue tun(ScriptedKernel::kTun, false, kernel);
   ActiveFeatures features(batch_size > 1 ? FeatureSet{Feature::batch} : FeatureSet{});
   const UdpSocket udp(ScriptedKernel::kUdp, features, kernel);
-  Encap encap(tun, udp, fib.reader(0), ScriptedKernel::kIcmp, kTunnel, batch_size, counters,
+  Encap encap(tun, udp, fib.reader(0), {ScriptedKernel::kIcmp}, {kTunnel}, batch_size, counters,
               kernel);
   kernel.tun_in = stream(seed);
   while (encap.turn() == Turn::more) {
@@ -78,7 +79,7 @@ Outcome run(uint64_t seed, size_t batch_size) {
   for (const auto& sent : kernel.udp_out) encapsulated.add(sent.payload);
 
   kernel.udp_out.clear();
-  Decap decap(udp, tun, fib.reader(1), kTunnel, batch_size, features, counters);
+  Decap decap(udp, tun, fib.reader(1), {kTunnel}, batch_size, features, counters);
   kernel.udp_in = stream(seed + 1'000'000);
   while (decap.turn() == Turn::more) {
   }

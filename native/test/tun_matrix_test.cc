@@ -81,7 +81,7 @@ class Device {
         case_(c),
         decap_({ScriptedKernel::kUdp, active, kernel},
                {ScriptedKernel::kTun, has_virtio(features), kernel}, fib_.reader(0),
-               ip(10, 244, 1, 0), batch_size(features), active, counters) {
+               {ip(10, 244, 1, 0)}, batch_size(features), active, counters) {
     kernel.write_outcome = [this, virtio = has_virtio(features), group = Failing(c.group),
                             packet = Failing(c.packet)](const Bytes& message) mutable {
       const auto bytes = std::span(message).subspan(virtio ? sizeof(VirtioHeader) : 0);
@@ -226,9 +226,10 @@ class ReadMatrixTest : public MatrixTest {
     ScriptedKernel kernel;
     Counters counters;
     ActiveFeatures features(GetParam().features);
-    Snapshot<Fib> fib(Fib::build(std::vector<Route>{{ip(10, 244, 2, 0), 24, {1, 2}}}), 1);
+    Snapshot<Fib> fib(
+        Fib::build(std::vector<Route>{{{ip(10, 244, 2, 0), 24}, {Address::of_ipv4(1), 2}}}), 1);
     Encap encap({ScriptedKernel::kTun, has_virtio(features.get()), kernel},
-                {ScriptedKernel::kUdp, features, kernel}, fib.reader(0), -1, ip(10, 244, 1, 0),
+                {ScriptedKernel::kUdp, features, kernel}, fib.reader(0), {}, {ip(10, 244, 1, 0)},
                 batch_size(features.get()), counters, kernel);
     for (const Bytes& packet : packets_of(0, {17, kPackets}, 64)) {
       kernel.tun_in.push_back(has_virtio(features.get()) ? with_header({}, packet) : packet);

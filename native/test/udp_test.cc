@@ -137,7 +137,7 @@ class WithoutBatchTest : public ::testing::Test {
   SendBatch batch_;
   std::vector<Bytes> packets_;
   Bytes large_ = make_packet({.payload = 1000});
-  NextHop peer_{htonl(ip(192, 168, 77, 2)), htons(8285)};
+  NextHop peer_{Address::of_ipv4(ip(192, 168, 77, 2)), htons(8285)};
 };
 
 TEST_F(WithoutBatchTest, SendsARunACall) {
@@ -181,12 +181,12 @@ TEST_F(WithoutBatchTest, ReceivesARowACall) {
 }
 
 TEST(OpenUdp, NamesTheCallThatFailed) {
-  const UniqueFd first = open_udp(ip(127, 0, 0, 1), 0, {}, false);
+  const UniqueFd first = open_udp(Address::of_ipv4(ip(127, 0, 0, 1)), 0, {}, false);
   sockaddr_in bound{};
   socklen_t size = sizeof bound;
   ASSERT_EQ(::getsockname(first.get(), reinterpret_cast<sockaddr*>(&bound), &size), 0);
   try {
-    open_udp(ip(127, 0, 0, 1), ntohs(bound.sin_port), {}, false);
+    open_udp(Address::of_ipv4(ip(127, 0, 0, 1)), ntohs(bound.sin_port), {}, false);
     FAIL() << "a port that is taken was bound";
   } catch (const SystemError& error) {
     EXPECT_EQ(error.code().value(), EADDRINUSE);

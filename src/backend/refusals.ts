@@ -1,8 +1,8 @@
 /** Names in the log the sources that the source check refuses. */
+import { formatIp } from '../address.js';
 import { systemClock } from '../clock.js';
 import type { Clock } from '../clock.js';
 import type { Refusal } from '../dataplane.js';
-import { formatIp4 } from '../ip.js';
 
 const MINUTE_MS = 60_000;
 const MOST_NAMED = 20; // a minute: a flood from invented addresses is not to become a flood of lines
@@ -44,15 +44,15 @@ export class RefusalLog {
 }
 
 function explain({ reason, source, innerSource }: Refusal): string {
-  const from = formatIp4(source);
-  const inner = formatIp4(innerSource);
+  const from = formatIp(source);
+  const inner = innerSource === null ? null : formatIp(innerSource);
   if (reason === 'subnet') {
     return (
-      `Refused packets from the peer ${from}: their inner source, such as ${inner}, is not in a subnet of that peer; ` +
+      `Refused packets from the peer ${from}: their inner source, such as ${inner ?? '::'}, is not in a subnet of that peer; ` +
       'if it is meant to be, set "SourceCheck": "peer" in the Backend of the network config'
     );
   }
-  const what = innerSource === 0 ? '' : ` (inner source ${inner})`;
+  const what = inner === null ? '' : ` (inner source ${inner})`;
   return (
     `Refused packets from ${from}${what}: no lease announces this address. If it belongs to a host of this network, ` +
     'that host should announce it (--public-ip) or send from what it announces (--iface); otherwise set ' +

@@ -27,7 +27,10 @@ export interface UdpSettings {
   /** Of the overlay; null: what the external interface leaves. */
   readonly mtu: number | null;
   /** What the dataplane is told whatever its addresses are. */
-  readonly dataplane: Omit<DataplaneOptions, 'tunName' | 'bindAddress' | 'port' | 'tunnelAddress'>;
+  readonly dataplane: Omit<
+    DataplaneOptions,
+    'tunName' | 'bindAddress' | 'port' | 'tunnelAddress' | 'tunnelAddress6'
+  >;
 }
 
 /** @throws FlannelError that says what to write instead. */

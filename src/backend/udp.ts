@@ -52,6 +52,7 @@ export function createUdpBackend(
         bindAddress,
         port: settings.port,
         tunnelAddress: address.ip,
+        tunnelAddress6: null,
       });
       try {
         const name = dataplane.tunName;

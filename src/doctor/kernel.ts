@@ -116,6 +116,7 @@ function probe(features: readonly Feature[]): readonly Feature[] {
     receiveBuffer: 0,
     sendBuffer: 0,
     tunnelAddress: LOOPBACK,
+    tunnelAddress6: null,
     controlSocket: null,
     generation: 0,
   });

@@ -2,8 +2,8 @@
  * Metrics of the traffic with each peer. A network may have 65,536 of them, and each would be four series in every
  * scrape of every host: only the busiest get any, up to a number that the flags set.
  */
+import { formatEndpoint } from '../address.js';
 import type { PeerTraffic } from '../dataplane.js';
-import { formatIp4 } from '../ip.js';
 import { one } from './family.js';
 import type { Family, Sample } from './family.js';
 
@@ -39,7 +39,7 @@ export function peerFamilies(traffic: readonly PeerTraffic[], most: number): Fam
 /** One by one, so that others get their turn between them. */
 function* samplesOf(peers: readonly PeerTraffic[], figure: Figure): Generator<Sample> {
   for (const peer of peers) {
-    yield { labels: { peer: `${formatIp4(peer.address)}:${peer.port}` }, value: peer[figure] };
+    yield { labels: { peer: formatEndpoint(peer.address, peer.port) }, value: peer[figure] };
   }
 }
 

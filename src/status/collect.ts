@@ -1,4 +1,5 @@
 /** Makes the report of what the daemon knows of itself. */
+import { formatEndpoint } from '../address.js';
 import type { BackendObservation, DataplanePlan } from '../backend/backend.js';
 import { tierOf } from '../backend/tiers.js';
 import type { DaemonState } from '../daemon-state.js';
@@ -169,12 +170,12 @@ function directionReport({ counters: values }: Stats, direction: 'encap' | 'deca
 
 function peerReports(state: DaemonState, plan: DataplanePlan | null, probe: PeerProbe): PeerReport[] {
   const traffic = new Map(
-    state.peerTraffic.map((figures) => [hopKey(figures.address, figures.port), figures]),
+    state.peerTraffic.map((figures) => [formatEndpoint(figures.address, figures.port), figures]),
   );
   const interfaceMtu = state.whereabouts?.external.mtu ?? null;
   return state.peers.map(({ subnet, attrs }: Lease) => {
     const port = plan && portOf(attrs, plan);
-    const figures = port === null ? undefined : traffic.get(hopKey(attrs.publicIp, port));
+    const figures = port === null ? undefined : traffic.get(formatEndpoint(attrs.publicIp, port));
     const distance = probe.of(subnet.v4.toString());
     return {
       subnet: subnet.v4.toString(),
@@ -191,8 +192,6 @@ function peerReports(state: DaemonState, plan: DataplanePlan | null, probe: Peer
 function withoutAddress({ packetsOut, bytesOut, packetsIn, bytesIn }: PeerTraffic) {
   return { packetsOut, bytesOut, packetsIn, bytesIn };
 }
-
-const hopKey = (address: number, port: number) => address * 65536 + port;
 
 /** Where the backend sends to; it has warned of a port that makes no sense. */
 function portOf(attrs: LeaseAttrs, { networkPort }: DataplanePlan): number {

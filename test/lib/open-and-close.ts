@@ -45,6 +45,7 @@ function openDataplane(split: boolean): Dataplane {
     receiveBuffer: 0,
     sendBuffer: 0,
     tunnelAddress: TUNNEL.ip,
+    tunnelAddress6: null,
     controlSocket: null,
     generation: 0,
     sourceCheck: 'peer',
