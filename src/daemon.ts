@@ -1,5 +1,6 @@
 /** The daemon: what is started in which order, and how it ends. */
 import { findBackend } from './backend/registry.js';
+import { hostStack } from './backend/udp-settings.js';
 import type { NetworkConfig } from './config.js';
 import { DaemonState } from './daemon-state.js';
 import { FlannelError, messageOf } from './errors.js';
@@ -16,11 +17,13 @@ import { formatSubnetKey } from './lease/subnet-key.js';
 import { LeaseTracker } from './lease/tracker.js';
 import { log } from './log.js';
 import { NetworkMonitor } from './netlink/monitor.js';
+import { overlayNetworks } from './overlay.js';
 import { sleep } from './retry.js';
 import { ServiceManager } from './service-manager.js';
 import { StatusService } from './status/service.js';
 import type { SubnetManager } from './subnet/manager.js';
 import { createSubnetManager } from './subnet/stores.js';
+import { subnetFamilies } from './subnet/subnet-file.js';
 import { SubnetFileWriter } from './subnet/subnet-file-writer.js';
 import { TrafficRules } from './traffic/traffic-rules.js';
 
@@ -94,7 +97,8 @@ async function serve(
     publicIp: addresses.v4 ?? options.publicIp,
     publicIpv6: addresses.v6 ?? options.publicIpv6,
   };
-  const external = selectInterface(choice, surveyHost(choice, config), config);
+  const stack = hostStack(config);
+  const external = selectInterface(choice, surveyHost(choice, stack), stack);
   const backend = createBackend(config, external, options);
 
   state.phase = 'waiting for a lease';
@@ -104,14 +108,13 @@ async function serve(
   if (lease === null) return;
   state.phase = 'opening the backend';
   const network = backend.open(lease);
-  const monitor = new NetworkMonitor(config.network, watchedBy(choice, config));
+  const monitor = new NetworkMonitor(overlayNetworks(config), watchedBy(choice, stack));
   try {
     await rules.install(lease.subnet);
     const keeper = new LeaseKeeper(manager, lease, renewMargin);
     const tracker = new LeaseTracker(formatSubnetKey(lease.subnet));
     const subnetFile = new SubnetFileWriter(options.subnetFile, () => ({
-      network: config.network,
-      subnet: lease.subnet.v4,
+      ...subnetFamilies(config, lease.subnet),
       mtu: network.mtu,
       ipMasq: options.ipMasq,
     }));
@@ -128,7 +131,7 @@ async function serve(
     service.ready();
     await untilOneEnds(signal, (ended) => [
       network.run(ended),
-      followHost(monitor, follower, () => surveyHost(choice, config), ended),
+      followHost(monitor, follower, () => surveyHost(choice, stack), ended),
       followLeases(manager, lease, network, keeper, ended, tracker),
       keeper.run(ended),
       subnetFile.run(ended),

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 
 /**
  * A number among the kernel's settings, or null where it has none of that name.
@@ -10,4 +10,14 @@ export function readSysctl(path: string): number | null {
   } catch {
     return null; // no such module, family or interface
   }
+}
+
+/** @param path see readSysctl @throws Error of node:fs, such as where /proc/sys is read-only */
+export function writeSysctl(path: string, value: number): void {
+  writeFileSync(`/proc/sys/${path}`, String(value));
+}
+
+/** Whether the kernel has IPv6 at all: it is built without, or told at boot to do without (ipv6.disable=1). */
+export function hasIpv6(): boolean {
+  return existsSync('/proc/sys/net/ipv6');
 }

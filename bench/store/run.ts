@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { parseNetworkConfig } from '../../src/config.js';
 import { chooseSubnet } from '../../src/lease/allocate.js';
+import { v4SubnetsOf } from '../../src/lease/lease.js';
 import { Etcd } from '../../test/lib/etcd.js';
 import { inLab, runInLab } from '../lab.js';
 import { quantile } from '../measure/statistics.js';
@@ -213,7 +214,7 @@ async function everything(subject: Subject, count: number): Promise<EventsReport
 /** A free subnet among 60,000 taken ones. */
 function allocation(): void {
   const config = parseNetworkConfig(CONFIG);
-  const taken = Array.from({ length: LEASES }, (_, n) => nthLease(n).subnet.v4)
+  const taken = v4SubnetsOf(Array.from({ length: LEASES }, (_, n) => nthLease(n).subnet))
     .map((cidr) => ({ cidr, at: Math.random() }))
     .sort((a, b) => a.at - b.at)
     .slice(0, TAKEN)

@@ -4,6 +4,7 @@ import type { Options } from '../flags.js';
 import type { ExternalInterface } from '../iface.js';
 import type { Lease, LeaseAttrs } from '../lease/lease.js';
 import type { HostNetwork } from '../netlink/rtnetlink.js';
+import type { Underlay } from './udp-settings.js';
 
 /** What the command line adds to a backend's own config. */
 export type BackendOptions = Pick<
@@ -54,6 +55,8 @@ export interface DataplanePlan {
   readonly port: number;
   /** Of peers that announce none of their own. */
   readonly networkPort: number;
+  /** The family of the datagrams. */
+  readonly underlay: Underlay;
   /** Wanted, whatever the kernel has of it. */
   readonly features: readonly Feature[];
   readonly queues: number;

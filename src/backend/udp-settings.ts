@@ -4,6 +4,7 @@ import type { NetworkConfig } from '../config.js';
 import { prepareControlSocket } from '../control-socket.js';
 import type { DataplaneOptions, Feature, SourceCheck } from '../dataplane.js';
 import { FlannelError, messageOf } from '../errors.js';
+import type { Stack } from '../iface.js';
 import { decodeField, parseJsonObject, readString, readUint } from '../gojson.js';
 import type { JsonValue } from '../gojson.js';
 import type { BackendOptions } from './backend.js';
@@ -12,11 +13,17 @@ import { TIERS } from './tiers.js';
 const DEFAULT_PORT = 8285;
 /** RFC 791: every link carries this much. */
 export const LEAST_MTU = 68;
+/** RFC 8200, section 5: the same for IPv6, be it in fragments that those below put together again. */
+export const LEAST_IPV6_MTU = 1280;
 const MOST_MTU = 65507; // of a datagram over IPv4
 const MOST_QUEUES = 64;
 const MOST_GENERATION = 0xffffffff;
 const MOST_SOURCE_PORTS = 64; // a queue
 
+/** The family of the datagrams, whatever is inside. */
+export type Underlay = 'ipv4' | 'ipv6';
+
+const UNDERLAYS: readonly Underlay[] = ['ipv4', 'ipv6'];
 const SOURCE_CHECKS: readonly SourceCheck[] = ['peer', 'subnet', 'none'];
 
 export interface UdpSettings {
@@ -24,6 +31,9 @@ export interface UdpSettings {
   readonly port: number;
   /** Of every host that announces none of its own. */
   readonly networkPort: number;
+  readonly underlay: Underlay;
+  /** Which families the overlay has. */
+  readonly carries: { readonly v4: boolean; readonly v6: boolean };
   /** Of the overlay; null: what the external interface leaves. */
   readonly mtu: number | null;
   /** What the dataplane is told whatever its addresses are. */
@@ -35,7 +45,7 @@ export interface UdpSettings {
 
 /** @throws FlannelError that says what to write instead. */
 export function readUdpSettings(config: NetworkConfig, options: BackendOptions): UdpSettings {
-  const { networkPort, mtu, sourceCheck } = readBackend(config.backend);
+  const { networkPort, mtu, sourceCheck, underlay } = readBackend(config);
   checkRange('udp-port', options.udpPort, 0, 65535);
   checkRange('handover-generation', options.handoverGeneration, 0, MOST_GENERATION);
   checkRange('dataplane-queues', options.dataplaneQueues, 0, MOST_QUEUES);
@@ -43,6 +53,8 @@ export function readUdpSettings(config: NetworkConfig, options: BackendOptions):
   return {
     port: options.udpPort === 0 ? networkPort : options.udpPort,
     networkPort,
+    underlay,
+    carries: { v4: config.enableIPv4, v6: config.enableIPv6 },
     mtu,
     dataplane: {
       features: wantedFeatures(options),
@@ -59,21 +71,40 @@ export function readUdpSettings(config: NetworkConfig, options: BackendOptions):
   };
 }
 
+/**
+ * The families that hosts need an address of: those of the overlay, as with stock flannel, and that of the datagrams.
+ * @throws FlannelError for a Backend object that cannot be read
+ */
+export function hostStack(config: NetworkConfig): Stack {
+  const { enableIPv4, enableIPv6 } = config;
+  return { enableIPv4, enableIPv6: enableIPv6 || readBackend(config).underlay === 'ipv6' };
+}
+
 interface BackendKeys {
+  readonly underlay: Underlay;
   readonly networkPort: number;
   readonly mtu: number | null;
   readonly sourceCheck: SourceCheck;
 }
 
 /** What the config's Backend object says. */
-function readBackend(backend: string): BackendKeys {
+function readBackend({ backend, enableIPv4, enableIPv6 }: NetworkConfig): BackendKeys {
   try {
     const object = parseJsonObject(backend, 'Backend');
     const port = decodeField(object, 'Port', DEFAULT_PORT, readUint, 'a port number such as 8285');
     const mtu = decodeField(object, 'MTU', 0, readUint, 'a number of bytes such as 1400');
+    const byDefault = enableIPv4 ? 'ipv4' : 'ipv6';
+    const underlay = decodeField(object, 'Underlay', byDefault, readUnderlay, '"ipv4" or "ipv6"');
+    if (underlay === 'ipv4' && !enableIPv4) {
+      throw new FlannelError(
+        'Underlay is "ipv4", but EnableIPv4 is false: leave it out, or set it to "ipv6"',
+      );
+    }
+    const least = enableIPv6 ? LEAST_IPV6_MTU : LEAST_MTU;
     return {
+      underlay,
       networkPort: inRange('Port', port, 1, 65535),
-      mtu: mtu === 0 ? null : inRange('MTU', mtu, LEAST_MTU, MOST_MTU),
+      mtu: mtu === 0 ? null : inRange('MTU', mtu, least, MOST_MTU),
       sourceCheck: decodeField(object, 'SourceCheck', 'peer', readSourceCheck, '"peer", "subnet" or "none"'),
     };
   } catch (error) {
@@ -84,6 +115,11 @@ function readBackend(backend: string): BackendKeys {
 function inRange(name: string, value: number, least: number, most: number): number {
   if (value >= least && value <= most) return value;
   throw new FlannelError(`${name} ${value} must be from ${least} to ${most}`);
+}
+
+function readUnderlay(value: JsonValue, before: Underlay): Underlay | undefined {
+  const text = readString(value, before);
+  return UNDERLAYS.find((known) => known === text);
 }
 
 function readSourceCheck(value: JsonValue, before: SourceCheck): SourceCheck | undefined {

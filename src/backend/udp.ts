@@ -1,4 +1,5 @@
 /** The udp backend: every packet of the overlay travels as one UDP datagram, without a header of its own. */
+import type { Ip } from '../address.js';
 import type { NetworkConfig } from '../config.js';
 import { counters, Dataplane } from '../dataplane.js';
 import type { PeerTraffic, Stats } from '../dataplane.js';
@@ -6,8 +7,11 @@ import { FlannelError } from '../errors.js';
 import type { ExternalInterface } from '../iface.js';
 import { Cidr4 } from '../ip.js';
 import type { Ip4 } from '../ip.js';
+import { Cidr6 } from '../ip6.js';
+import type { Ip6 } from '../ip6.js';
 import { formatOwnPort } from '../lease/identity.js';
-import type { Lease, LeaseAttrs } from '../lease/lease.js';
+import { formatSubnet } from '../lease/lease.js';
+import type { Lease, LeaseAttrs, LeaseSubnet } from '../lease/lease.js';
 import { log } from '../log.js';
 import { LineLimit } from '../logging/limit.js';
 import { readHostNetwork, withNetlink } from '../netlink/rtnetlink.js';
@@ -15,18 +19,16 @@ import type { HostNetwork } from '../netlink/rtnetlink.js';
 import { sleep } from '../retry.js';
 import type { Backend, BackendNetwork, BackendObservation, BackendOptions } from './backend.js';
 import { OverlayDevice } from './device.js';
-import type { DeviceSettings } from './device.js';
+import type { DeviceFamily, DeviceSettings } from './device.js';
 import type { Forwarder } from './forwarder.js';
 import { PeerRoutes } from './peer-routes.js';
 import { RefusalLog } from './refusals.js';
 import { Repairs } from './repairs.js';
-import { LEAST_MTU, readUdpSettings } from './udp-settings.js';
-import type { UdpSettings } from './udp-settings.js';
+import { LEAST_IPV6_MTU, LEAST_MTU, readUdpSettings } from './udp-settings.js';
+import type { UdpSettings, Underlay } from './udp-settings.js';
 
-/** Bytes of IPv4 and UDP around each packet. */
-export const OUTER_HEADERS = 28;
-/** Bytes that the external interface has to carry. */
-export const LEAST_UNDERLAY_MTU = LEAST_MTU + OUTER_HEADERS;
+/** Bytes of IP and UDP around each packet. */
+export const OUTER_HEADERS: Readonly<Record<Underlay, number>> = { ipv4: 28, ipv6: 48 };
 const TUN_NAME = 'flannel%d';
 const WATCH_MS = 1000;
 const DROPS_EVERY = 10; // watch periods between two reports of drops
@@ -40,23 +42,22 @@ export function createUdpBackend(
 ): Backend {
   const settings = readUdpSettings(config, options);
   const mtu = overlayMtu(external, settings);
-  const { address: bindAddress } = ipv4Of(external);
+  const bindAddress = bindAddressOf(external, settings);
   return {
     attrs: attrsAt(external, settings),
-    open(lease) {
-      // A /32, so that the kernel makes no broadcast routes beside the overlay's own.
-      const address = new Cidr4(lease.subnet.v4.ip, 32);
+    open({ subnet }) {
+      const families = deviceFamilies(subnet, config);
+      const addresses = families.map(({ address }) => address.ip);
       const dataplane = new Dataplane({
         ...settings.dataplane,
         tunName: TUN_NAME,
         bindAddress,
         port: settings.port,
-        tunnelAddress: address.ip,
-        tunnelAddress6: null,
+        tunnelAddress: addresses.find((ip): ip is Ip4 => typeof ip === 'number') ?? 0,
+        tunnelAddress6: addresses.find((ip): ip is Ip6 => typeof ip === 'string') ?? null,
       });
       try {
-        const name = dataplane.tunName;
-        const device = { name, address, network: config.network, mtu };
+        const device = { name: dataplane.tunName, families, mtu };
         const network = new UdpNetwork(dataplane, device, settings, external);
         network.start();
         return network;
@@ -68,28 +69,52 @@ export function createUdpBackend(
   };
 }
 
-/** udp announces neither type nor data, except where a host has a port of its own. */
-function attrsAt(external: ExternalInterface, { port, networkPort }: UdpSettings): LeaseAttrs {
+/**
+ * Where there is no IPv6, udp announces neither type nor data, except a port of the host's own. That a host carries IPv6
+ * others have to be told: stock flannel's udp does not, and takes such packets for IPv4.
+ */
+function attrsAt(
+  { publicIp, publicIpV6 }: ExternalInterface,
+  { port, networkPort, carries }: UdpSettings,
+): LeaseAttrs {
   return {
-    publicIp: ipv4Of(external).publicIp,
-    publicIpV6: null,
-    backendType: '',
+    publicIp: publicIp ?? 0,
+    publicIpV6,
+    backendType: carries.v6 ? 'udp' : '',
     backendData: port === networkPort ? null : formatOwnPort(port),
-    backendV6Data: null,
+    backendV6Data: carries.v6 ? '{}' : null,
   };
 }
 
-/** @throws FlannelError where the network has no IPv4, which is all that is carried. */
-function ipv4Of({ address, publicIp }: ExternalInterface): { address: Ip4; publicIp: Ip4 } {
-  if (address === null || publicIp === null) {
-    throw new FlannelError('the udp backend needs IPv4: set EnableIPv4 in the network config to true');
+/** What the sockets are bound to. @throws FlannelError */
+function bindAddressOf({ name, address, addressV6 }: ExternalInterface, { underlay }: UdpSettings): Ip {
+  const bound = underlay === 'ipv4' ? address : addressV6;
+  if (bound !== null) return bound;
+  throw new FlannelError(
+    `interface ${name} has no ${underlay === 'ipv4' ? 'IPv4' : 'IPv6'} address, over which this network's ` +
+      'datagrams go: give it one, or choose another with --iface',
+  );
+}
+
+/** A single address each, so that the kernel makes no routes beside the overlay's own. @throws FlannelError */
+function deviceFamilies({ v4, v6 }: LeaseSubnet, config: NetworkConfig): DeviceFamily[] {
+  const { enableIPv4, enableIPv6, network, ipv6Network } = config;
+  const families: DeviceFamily[] = [];
+  if (enableIPv4 && v4 !== null) families.push({ address: new Cidr4(v4.ip, 32), network });
+  if (enableIPv6 && v6 !== null && ipv6Network !== null) {
+    families.push({ address: new Cidr6(v6.ip, 128), network: ipv6Network });
   }
-  return { address, publicIp };
+  if (families.length === Number(enableIPv4) + Number(enableIPv6)) return families;
+  throw new FlannelError(
+    `the lease ${formatSubnet({ v4, v6 })} has no subnet of a family that the network config enables: ` +
+      'give this host one, or set EnableIPv4 or EnableIPv6 to false',
+  );
 }
 
 /** What the config says, else what the interface leaves. @throws FlannelError for one that carries too little. */
-function overlayMtu({ name, mtu }: ExternalInterface, { mtu: configured }: UdpSettings): number {
-  const fits = mtu - OUTER_HEADERS;
+function overlayMtu({ name, mtu }: ExternalInterface, settings: UdpSettings): number {
+  const { mtu: configured, carries, underlay } = settings;
+  const fits = mtu - OUTER_HEADERS[underlay];
   if (configured !== null) {
     if (configured > fits) {
       log.warning(
@@ -102,10 +127,15 @@ function overlayMtu({ name, mtu }: ExternalInterface, { mtu: configured }: UdpSe
   if (fits < LEAST_MTU) {
     throw new FlannelError(
       `interface ${name} has an MTU of ${mtu}, but the udp backend needs at least ` +
-        `${LEAST_UNDERLAY_MTU}: raise it (\`ip link set dev ${name} mtu 1500\`) or choose another with --iface`,
+        `${LEAST_MTU + OUTER_HEADERS[underlay]}: raise it (\`ip link set dev ${name} mtu 1500\`) or choose another with --iface`,
     );
   }
-  return fits;
+  if (!carries.v6 || fits >= LEAST_IPV6_MTU) return fits;
+  log.warning(
+    `IPv6 needs an MTU of ${LEAST_IPV6_MTU}, which is more than the ${fits} that interface ${name} carries; ` +
+      'packets above that are fragmented on their way',
+  );
+  return LEAST_IPV6_MTU;
 }
 
 export class UdpNetwork implements BackendNetwork {
@@ -128,7 +158,7 @@ export class UdpNetwork implements BackendNetwork {
     private external: ExternalInterface,
   ) {
     this.tun = new OverlayDevice(device, this.repairs);
-    this.routes = new PeerRoutes(settings.networkPort, this.limit);
+    this.routes = new PeerRoutes(settings, this.limit);
   }
 
   get device(): string {
@@ -146,9 +176,9 @@ export class UdpNetwork implements BackendNetwork {
   observe(): BackendObservation {
     const { device, mtu } = this;
     const dataplane = this.dataplane.stats();
-    const { port, networkPort, dataplane: told } = this.settings;
+    const { port, networkPort, underlay, dataplane: told } = this.settings;
     const { features, queues, threads } = told;
-    const plan = { port, networkPort, features, queues, threads };
+    const plan = { port, networkPort, underlay, features, queues, threads };
     return { device, mtu, repairs: this.repairs.counts, failure: dataplane.failure, dataplane, plan };
   }
 
@@ -183,8 +213,10 @@ export class UdpNetwork implements BackendNetwork {
   }
 
   moveTo(external: ExternalInterface): void {
-    const { address } = ipv4Of(external);
-    if (address !== this.external.address) this.dataplane.rebind(address, this.settings.port);
+    const address = bindAddressOf(external, this.settings);
+    if (address !== bindAddressOf(this.external, this.settings)) {
+      this.dataplane.rebind(address, this.settings.port);
+    }
     // The sockets are there now, so peers have to be told, whatever becomes of the MTU.
     this.external = external;
     const mtu = overlayMtu(external, this.settings);
@@ -268,7 +300,7 @@ export class UdpNetwork implements BackendNetwork {
 
   private configure(): void {
     withNetlink((netlink) => {
-      this.tun.configure(readHostNetwork(), netlink);
+      this.tun.configure(readHostNetwork(this.tun.hasIpv6), netlink);
     });
   }
 

@@ -1,7 +1,8 @@
 /** The store and the host as flanneld with these flags would find them. Nothing is taken or changed. */
 import { statSync } from 'node:fs';
 import { createUdpBackend } from '../backend/udp.js';
-import { readUdpSettings } from '../backend/udp-settings.js';
+import { hostStack, readUdpSettings } from '../backend/udp-settings.js';
+import type { Underlay } from '../backend/udp-settings.js';
 import type { NetworkConfig } from '../config.js';
 import { controlSocketPath } from '../socket-paths.js';
 import { findOwner } from '../dataplane.js';
@@ -10,13 +11,13 @@ import type { Options } from '../flags.js';
 import { IPV4_ONLY, selectInterface } from '../iface.js';
 import type { ExternalInterface } from '../iface.js';
 import { surveyHost } from '../iface/survey.js';
-import type { Cidr4 } from '../ip.js';
 import type { LeaseAttrs, StoredLease } from '../lease/lease.js';
 import { readHostNetwork } from '../netlink/rtnetlink.js';
 import type { HostNetwork, Link } from '../netlink/rtnetlink.js';
 import { createSubnetManager } from '../subnet/stores.js';
 import type { SubnetManager } from '../subnet/manager.js';
-import { readPreviousSubnet } from '../subnet/subnet-file.js';
+import { readPreviousSubnets } from '../subnet/subnet-file.js';
+import type { PreviousSubnets } from '../subnet/subnet-file.js';
 
 const STORE_MS = 8000;
 const DEFAULT_PORT = 8285;
@@ -35,8 +36,10 @@ export interface Observed {
   readonly settingsProblem: string | null;
   /** The UDP port of this host. */
   readonly port: number;
-  /** The subnet that the subnet file names. */
-  readonly ownSubnet: Cidr4 | null;
+  /** The family of the datagrams. */
+  readonly underlay: Underlay;
+  /** Those that the subnet file names. */
+  readonly ownSubnets: PreviousSubnets;
   readonly owner: Owner;
 }
 
@@ -59,12 +62,12 @@ export interface Owner {
 
 export async function observe(options: Options): Promise<Observed> {
   const store = await observeStore(options);
-  const host = readHostNetwork();
-  const stack = store.config ?? IPV4_ONLY;
+  const { config } = store;
+  const stack = attempt(() => (config === null ? null : hostStack(config))).value ?? config ?? IPV4_ONLY;
+  const host = readHostNetwork(stack.enableIPv6);
   const external = attempt(() => selectInterface(options, surveyHost(options, stack), stack));
   // A control socket is for those who forward.
   const quiet = { ...options, controlSocket: 'none' };
-  const { config } = store;
   const settings = attempt(() => (config === null ? null : readUdpSettings(config, quiet)));
   const attrs = attempt(() =>
     config === null || external.value === null ? null : createUdpBackend(config, external.value, quiet).attrs,
@@ -78,7 +81,8 @@ export async function observe(options: Options): Promise<Observed> {
     attrs: attrs.value,
     settingsProblem: settings.problem,
     port: settings.value?.port ?? (options.udpPort || DEFAULT_PORT),
-    ownSubnet: readPreviousSubnet(options.subnetFile),
+    underlay: settings.value?.underlay ?? 'ipv4',
+    ownSubnets: readPreviousSubnets(options.subnetFile),
     owner: findDaemon(options, host),
   };
 }

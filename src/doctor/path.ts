@@ -1,11 +1,15 @@
 /** Whether packets of full size fit: interface, device, what containers were told, and the ways to peers. */
 import { readFileSync } from 'node:fs';
-import { LEAST_UNDERLAY_MTU, OUTER_HEADERS } from '../backend/udp.js';
+import { formatIp } from '../address.js';
+import type { Ip } from '../address.js';
+import { OUTER_HEADERS } from '../backend/udp.js';
+import { LEAST_IPV6_MTU, LEAST_MTU } from '../backend/udp-settings.js';
 import { nativeErrorCode } from '../dataplane.js';
+import { describeAddress } from '../iface.js';
 import { formatIp4 } from '../ip.js';
+import { nextHopOf } from '../lease/identity.js';
 import { withNetlink } from '../netlink/rtnetlink.js';
 import type { Way } from '../netlink/rtnetlink.js';
-import type { Ip4 } from '../ip.js';
 import { error, note, ok, skipped, warning } from './finding.js';
 import type { Finding } from './finding.js';
 import type { Observed } from './observe.js';
@@ -22,7 +26,7 @@ export function checkInterface({ external, externalProblem, host }: Observed): F
     return error(id, externalProblem ?? 'there is none', why, remedy);
   }
   const { name, address, publicIp } = external;
-  const own = address === null ? '' : formatIp4(address);
+  const own = describeAddress(external);
   const link = host.links.find(({ index }) => index === external.linkIndex);
   if (link?.running === false) {
     const why = 'no packets from or to other hosts until it is up';
@@ -42,17 +46,22 @@ export function checkInterface({ external, externalProblem, host }: Observed): F
 
 export function checkMtu(observed: Observed): Finding[] {
   const id = 'mtu';
-  const { external, owner, options } = observed;
+  const { external, owner, options, underlay, store } = observed;
   if (external === null) return [skipped(id, 'there is no interface to look at')];
   const { name, mtu } = external;
-  const room = mtu - OUTER_HEADERS;
+  const leaves = mtu - OUTER_HEADERS[underlay];
   const raise = `ip link set dev ${name} mtu 1500, where the network behind it carries that; or choose another with --iface`;
-  if (mtu < LEAST_UNDERLAY_MTU) {
-    const why = `flanneld needs at least ${LEAST_UNDERLAY_MTU} and does not start`;
+  if (leaves < LEAST_MTU) {
+    const why = `flanneld needs at least ${LEAST_MTU + OUTER_HEADERS[underlay]} and does not start`;
     return [error(id, `${name} has an MTU of ${mtu}`, why, raise)];
   }
   const findings: Finding[] = [];
-  if (room < USEFUL_MTU) {
+  const ipv6 = store.config?.enableIPv6 === true;
+  const room = ipv6 ? Math.max(leaves, LEAST_IPV6_MTU) : leaves;
+  if (leaves < room) {
+    const why = `IPv6 needs ${LEAST_IPV6_MTU}: packets above ${leaves} are fragmented on their way`;
+    findings.push(warning(id, `${name} has an MTU of ${mtu}`, why, raise));
+  } else if (room < USEFUL_MTU) {
     const why = `the overlay has an MTU of ${room}, less than the ${USEFUL_MTU} that IPv4 hosts count on`;
     findings.push(warning(id, `${name} has an MTU of ${mtu}`, why, raise));
   }
@@ -72,12 +81,13 @@ export function checkMtu(observed: Observed): Finding[] {
 /** What the kernel knows of the ways to other hosts without asking them. */
 export function checkPaths(observed: Observed): Finding[] {
   const id = 'path';
-  const { external, store, host } = observed;
+  const { external, store, host, underlay } = observed;
   const isDown = host.links.some(({ index, running }) => index === external?.linkIndex && !running);
   if (external === null || store.leases === null || isDown)
     return [skipped(id, 'the interface is not there or down, or the peers are not known')];
   const peers = peersOf(observed);
-  const findings = peers.flatMap(({ attrs }) => checkPath(id, attrs.publicIp, external.name, external.mtu));
+  const hops = peers.flatMap(({ attrs }) => nextHopOf(attrs, underlay) ?? []);
+  const findings = hops.flatMap((hop) => checkPath(id, hop, external.name, external.mtu));
   return findings.length > 0
     ? findings
     : [
@@ -88,11 +98,13 @@ export function checkPaths(observed: Observed): Finding[] {
       ];
 }
 
-function checkPath(id: string, publicIp: Ip4, name: string, mtu: number): Finding[] {
-  const peer = formatIp4(publicIp);
-  let way: Way<Ip4>;
+function checkPath(id: string, hop: Ip, name: string, mtu: number): Finding[] {
+  const peer = formatIp(hop);
+  let way: Way<Ip>;
   try {
-    way = withNetlink((netlink) => netlink.lookUpRoute(publicIp));
+    way = withNetlink((netlink) =>
+      typeof hop === 'number' ? netlink.lookUpRoute(hop) : netlink.lookUpRoute6(hop),
+    );
   } catch (cause) {
     const code = nativeErrorCode(cause);
     if (code === undefined) throw cause;
@@ -102,7 +114,7 @@ function checkPath(id: string, publicIp: Ip4, name: string, mtu: number): Findin
         id,
         `there is no route to the host ${peer} (${code})`,
         why,
-        `ip route add ${peer} via GATEWAY dev ${name}`,
+        `ip ${typeof hop === 'number' ? '' : '-6 '}route add ${peer} via GATEWAY dev ${name}`,
       ),
     ];
   }

@@ -4,7 +4,8 @@ import type { Echo } from '../echo.js';
 import { OUTER_HEADERS } from '../backend/udp.js';
 import { formatIp4 } from '../ip.js';
 import type { Ip4 } from '../ip.js';
-import type { StoredLease } from '../lease/lease.js';
+import { formatPublicIp } from '../lease/identity.js';
+import type { LeaseAttrs } from '../lease/lease.js';
 import { error, ok, skipped, warning } from './finding.js';
 import type { Finding } from './finding.js';
 import type { Observed } from './observe.js';
@@ -23,11 +24,19 @@ const PATIENCE = 20;
 
 export async function checkPeers(observed: Observed): Promise<Finding[]> {
   const { owner } = observed;
-  const peers = peersOf(observed);
+  const leases = peersOf(observed);
+  const peers = leases.flatMap(({ subnet: { v4 }, attrs }) =>
+    v4 === null ? [] : [{ ip: v4.network().ip, attrs }],
+  );
   if (!owner.alive || owner.device === null) {
     return [skipped(ID, 'no flanneld runs here, so there is no overlay to send over')];
   }
-  if (peers.length === 0) return [skipped(ID, 'no other host has a lease')];
+  if (leases.length === 0) return [skipped(ID, 'no other host has a lease')];
+  if (peers.length === 0) {
+    return [
+      skipped(ID, 'the overlay has no IPv4, by which other hosts are asked', 'ping -6 their addresses'),
+    ];
+  }
   const { echo, reason } = await openEcho();
   if (echo === null) return [skipped(ID, reason)];
   const findings: Finding[] = [];
@@ -35,7 +44,8 @@ export async function checkPeers(observed: Observed): Promise<Finding[]> {
     for (let at = 0; at < peers.length; at += AT_ONCE) {
       const some = peers.slice(at, at + AT_ONCE);
       const mtu = owner.device.mtu;
-      findings.push(...(await Promise.all(some.map((peer) => checkPeer(echo, peer, mtu)))));
+      const outer = OUTER_HEADERS[observed.underlay];
+      findings.push(...(await Promise.all(some.map((peer) => checkPeer(echo, peer, mtu, outer)))));
     }
   } finally {
     echo.close();
@@ -43,16 +53,21 @@ export async function checkPeers(observed: Observed): Promise<Finding[]> {
   return findings;
 }
 
-async function checkPeer(echo: Echo, { subnet, attrs }: StoredLease, mtu: number): Promise<Finding> {
-  const { ip } = subnet.v4.network();
-  const name = `${formatIp4(ip)} (host ${formatIp4(attrs.publicIp)})`;
+/** A peer by its address in the overlay. */
+interface Peer {
+  readonly ip: Ip4;
+  readonly attrs: LeaseAttrs;
+}
+
+async function checkPeer(echo: Echo, { ip, attrs }: Peer, mtu: number, outer: number): Promise<Finding> {
+  const name = `${formatIp4(ip)} (host ${formatPublicIp(attrs)})`;
   const first = await reaches(echo, ip, SMALL, TIMEOUT_MS);
   if (first === null) {
     return error(
       ID,
       `${name} does not answer over the overlay`,
       'its containers and those of this host do not reach each other',
-      `look whether that host is up and runs flanneld, and run \`flanneld doctor\` there; ping ${formatIp4(attrs.publicIp)} from here`,
+      `look whether that host is up and runs flanneld, and run \`flanneld doctor\` there; ping ${formatPublicIp(attrs)} from here`,
     );
   }
   const largest = await sweep(
@@ -67,7 +82,7 @@ async function checkPeer(echo: Echo, { subnet, attrs }: StoredLease, mtu: number
     `${name} answers, but only up to ${largest} bytes of the ${mtu} that the overlay has`,
     'larger packets of its containers are lost, so connections stand still once they carry data',
     'give all hosts one MTU that the network between them carries: ip link set dev INTERFACE mtu ' +
-      `${largest + OUTER_HEADERS} here and there (the overlay follows), or raise what is narrower`,
+      `${largest + outer} here and there (the overlay follows), or raise what is narrower`,
   );
 }
 

@@ -1,11 +1,12 @@
 /** Store, network config, and who else claims to be this host. */
 import type { Options } from '../flags.js';
-import { formatIp4 } from '../ip.js';
-import { sameHost } from '../lease/identity.js';
+import { formatPublicIp, sameHost } from '../lease/identity.js';
 import { formatSubnetKey } from '../lease/subnet-key.js';
+import { overlayNetworks } from '../overlay.js';
 import { error, note, ok, skipped, warning } from './finding.js';
 import type { Finding } from './finding.js';
 import type { Observed, StoreFacts } from './observe.js';
+import { isOwn } from './peers-of.js';
 
 export function checkStore({ store, options }: Observed): Finding[] {
   const { description, problem, config, configProblem, leases } = store;
@@ -20,7 +21,8 @@ export function checkStore({ store, options }: Observed): Finding[] {
     const why = 'flanneld waits until it is there and valid';
     return [reachable, error('config', configProblem, why, remedies.config)];
   }
-  const network = ok('config', `network ${config?.network.toString() ?? ''}, ${leases?.length ?? 0} leases`);
+  const networks = config === null ? [] : overlayNetworks(config).map(String);
+  const network = ok('config', `network ${networks.join(' and ')}, ${leases?.length ?? 0} leases`);
   return [reachable, leases === null ? skipped('config', 'the leases cannot be read') : network];
 }
 
@@ -71,24 +73,24 @@ export function checkSettings({ settingsProblem, store, options }: Observed): Fi
   ];
 }
 
-export function checkPublicIp({ store, attrs, ownSubnet, owner, port }: Observed): Finding {
+export function checkPublicIp(observed: Observed): Finding {
+  const { store, attrs, ownSubnets, owner, port } = observed;
   const id = 'public-ip';
   if (store.leases === null || attrs === null)
     return skipped(id, 'the leases, or the own address, are not known');
-  const ip = formatIp4(attrs.publicIp);
+  const ip = formatPublicIp(attrs);
   const claims = store.leases.filter((lease) => sameHost(lease.attrs, attrs));
   const foreign = claims.filter(
     ({ subnet, writer }) =>
-      writer === 'elsewhere' ||
-      writer === 'informed' ||
-      (ownSubnet !== null && !ownSubnet.equals(subnet.v4.network())),
+      writer === 'elsewhere' || writer === 'informed' || isOwn(subnet, observed) === false,
   );
   if (foreign.length > 0 || claims.length > 1) {
     const keys = (foreign.length > 0 ? foreign : claims).map(({ subnet }) => formatSubnetKey(subnet));
+    const own = ownSubnets.v4 ?? ownSubnets.v6;
     return error(
       id,
       `${keys.join(', ')} is leased for ${ip} as well, which is the public IP of this host` +
-        (ownSubnet === null ? '' : ` with ${ownSubnet.toString()}`),
+        (own === null ? '' : ` with ${own.toString()}`),
       'two hosts with one public IP are one host to all others: packets for one end at the other',
       `give each its own --public-ip, or behind one NAT its own --udp-port (here ${port}); delete a lease that nobody uses`,
     );

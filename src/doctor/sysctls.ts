@@ -22,10 +22,11 @@ export function checkBridgeNetfilter({ store }: Observed): Finding {
   return ok(id, 'bridged packets pass the rules');
 }
 
-export function checkForwarding({ owner }: Observed): Finding {
+export function checkForwarding({ owner, store }: Observed): Finding {
   const id = 'ip-forward';
   const names = ['net.ipv4.ip_forward'];
   if (owner.device !== null) names.push(`net.ipv4.conf.${owner.device.name}.forwarding`);
+  if (store.config?.enableIPv6 === true) names.push('net.ipv6.conf.all.forwarding');
   const off = names.filter((name) => readSysctl(name.replaceAll('.', '/')) === 0);
   if (off.length === 0) return ok(id, 'packets are forwarded');
   const why = 'packets are not passed on between the overlay and the containers of this host';

@@ -3,13 +3,11 @@ import { nativeErrorCode } from '../dataplane.js';
 import { messageOf } from '../errors.js';
 import type { Watched } from '../netlink/monitor.js';
 import { readHostNetwork, withNetlink } from '../netlink/rtnetlink.js';
-import type { HostNetwork, HostNetwork6, Rtnetlink, Way } from '../netlink/rtnetlink.js';
+import type { HostNetwork, Rtnetlink, Way } from '../netlink/rtnetlink.js';
 import { readChoice } from './choice.js';
 import type { Addresses, InterfaceChoice, Stack } from './choice.js';
 
 export interface SurveyedHost extends HostNetwork {
-  /** Null where the network has no IPv6. */
-  readonly v6: HostNetwork6 | null;
   /** The way to `--iface-can-reach`; null where that is not given. */
   readonly reach: Reach | null;
 }
@@ -22,12 +20,8 @@ export type Reach =
 /** @throws NativeError; FlannelError for a choice that makes no sense */
 export function surveyHost(choice: InterfaceChoice, stack: Stack): SurveyedHost {
   const target = reachTarget(choice);
-  const host = readHostNetwork();
-  return withNetlink((netlink) => ({
-    ...host,
-    v6: stack.enableIPv6 ? { addresses: netlink.addresses6(), routes: netlink.routes6() } : null,
-    reach: target && lookUp(target, netlink),
-  }));
+  const host = readHostNetwork(stack.enableIPv6);
+  return { ...host, reach: target && withNetlink((netlink) => lookUp(target, netlink)) };
 }
 
 /** What the choice depends on beyond links, IPv4 addresses and default routes. */

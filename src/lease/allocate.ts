@@ -1,6 +1,7 @@
 import type { NetworkConfig } from '../config.js';
 import { LeaseError } from '../errors.js';
 import { Cidr4, formatIp4 } from '../ip.js';
+import { v4SubnetsOf } from './lease.js';
 import type { LeaseSubnet } from './lease.js';
 
 /** How many free subnets the dice choose from: enough that hosts which start together seldom collide. */
@@ -23,6 +24,7 @@ export function isCompatible(subnet: LeaseSubnet, range: SubnetRange): boolean {
   const { v4, v6 } = subnet;
   return (
     v6 === null &&
+    v4 !== null &&
     v4.length === range.subnetLen &&
     v4.equals(v4.network()) &&
     v4.ip >= range.subnetMin &&
@@ -111,7 +113,7 @@ export function chooseSubnet(
   random: () => number,
   used: readonly UsedSubnet[] = [],
 ): Cidr4 {
-  const usedOnes = used.map(({ subnet }) => subnet.v4);
+  const usedOnes = v4SubnetsOf(used.map(({ subnet }) => subnet));
   const unused = freeSubnets(range, used.length === 0 ? taken : [...taken, ...usedOnes]);
   const candidates = unused.length > 0 || used.length === 0 ? unused : longestUnused(range, taken, used);
   const chosen = candidates[Math.floor(random() * candidates.length)];
@@ -125,6 +127,7 @@ function longestUnused(range: SubnetRange, taken: readonly Cidr4[], used: readon
   const free = freeSubnets(range, taken, Infinity);
   const lastUse = new Map(free.map(({ ip }) => [ip, -Infinity]));
   for (const { subnet, since } of used) {
+    if (subnet.v4 === null) continue;
     const first = Math.max(subnet.v4.network().ip, range.subnetMin);
     const last = Math.min(subnet.v4.last(), range.subnetMax);
     for (let ip = first - (first % step); ip <= last; ip += step) {

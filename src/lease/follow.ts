@@ -1,7 +1,8 @@
-import { formatIp4 } from '../ip.js';
 import { log } from '../log.js';
 import type { SubnetManager } from '../subnet/manager.js';
+import { formatPublicIp } from './identity.js';
 import type { LeaseKeeper } from './keeper.js';
+import { formatSubnet } from './lease.js';
 import type { Lease, OwnLease } from './lease.js';
 import { TablePublisher } from './publisher.js';
 import { formatSubnetKey } from './subnet-key.js';
@@ -46,10 +47,10 @@ export async function followLeases(
       const { added, changed, removed, own: change } = tracker.apply(events);
       pending.add([...added, ...changed], removed);
       lines.add([...added, ...changed], ({ subnet, attrs }) => {
-        log.info(`Subnet added: ${subnet.v4.toString()} via ${formatIp4(attrs.publicIp)}`);
+        log.info(`Subnet added: ${formatSubnet(subnet)} via ${formatPublicIp(attrs)}`);
       });
       lines.add(removed, ({ subnet }) => {
-        log.info(`Subnet removed: ${subnet.v4.toString()}`);
+        log.info(`Subnet removed: ${formatSubnet(subnet)}`);
       });
       if (first || added.length + changed.length + removed.length > 0) publisher.request();
       if (change !== null) keeper.observe(change);

@@ -1,10 +1,12 @@
 /**
- * Which host a lease belongs to: the one with its public IP. Hosts behind one NAT share that and differ by a port
+ * Which host a lease belongs to: the one with its public IP, which is the IPv6 one where it has no IPv4 one. Hosts behind one NAT share that and differ by a port
  * of their own, which they announce as `{"Port":N}`; a host without one uses the port of the network config, as
  * all hosts of stock flannel do.
  */
+import type { Ip } from '../address.js';
 import { decodeField, parseJsonObject, readBool, readUint } from '../gojson.js';
 import type { JsonObject, JsonValue } from '../gojson.js';
+import { formatIp4 } from '../ip.js';
 import type { LeaseAttrs } from './lease.js';
 
 /** What a udp host tells its peers about itself, beside its address. */
@@ -58,9 +60,27 @@ function readPort(value: JsonValue, before: number | null): number | null | unde
   return port !== undefined && port >= 1 && port <= 65535 ? port : undefined;
 }
 
-/** True for two announcements of one host. */
+/** True for two announcements of one host. One without an address is nobody's. */
 export function sameHost(a: LeaseAttrs, b: LeaseAttrs): boolean {
-  return a.publicIp === b.publicIp && portOrNone(a) === portOrNone(b);
+  if (a.publicIp !== b.publicIp) return false;
+  if (a.publicIp === 0 && (a.publicIpV6 === null || a.publicIpV6 !== b.publicIpV6)) return false;
+  return portOrNone(a) === portOrNone(b);
+}
+
+/** The public IP that tells the host apart from others. */
+export function formatPublicIp({ publicIp, publicIpV6 }: LeaseAttrs): string {
+  return publicIp === 0 && publicIpV6 !== null ? publicIpV6 : formatIp4(publicIp);
+}
+
+/** Where datagrams to the host are sent over an underlay; null where it announces no address of that family. */
+export function nextHopOf({ publicIp, publicIpV6 }: LeaseAttrs, underlay: 'ipv4' | 'ipv6'): Ip | null {
+  if (underlay === 'ipv6') return publicIpV6;
+  return publicIp === 0 ? null : publicIp;
+}
+
+/** Whether a host says that its udp backend carries IPv6; stock flannel's takes such packets for IPv4. */
+export function carriesIpv6({ backendType, backendV6Data }: LeaseAttrs): boolean {
+  return ['', 'udp'].includes(backendType.toLowerCase()) && backendV6Data !== null;
 }
 
 function portOrNone(attrs: LeaseAttrs): number | null {

@@ -1,10 +1,9 @@
 import type { Clock } from '../clock.js';
 import { systemClock } from '../clock.js';
 import { FlannelError, messageOf } from '../errors.js';
-import { formatIp4 } from '../ip.js';
 import { log } from '../log.js';
 import type { SubnetManager } from '../subnet/manager.js';
-import { sameHost } from './identity.js';
+import { formatPublicIp, sameHost } from './identity.js';
 import { sameAttrs } from './lease.js';
 import type { Lease, LeaseAttrs, OwnLease, StoredLease } from './lease.js';
 import { formatSubnetKey } from './subnet-key.js';
@@ -114,7 +113,7 @@ export class LeaseKeeper {
 
   /** There is an entry beside the own one that names our public IP. Packets for its subnet come to this host. */
   observeDouble({ subnet }: Lease): void {
-    const ip = formatIp4(this.lease.attrs.publicIp);
+    const ip = formatPublicIp(this.lease.attrs);
     this.report(
       `the lease ${formatSubnetKey(subnet)} names this host's public IP ${ip} as well: another flanneld announces ` +
         'it, or the entry is left over from an earlier one; start each with an address of its own (--public-ip or ' +
@@ -167,7 +166,7 @@ export class LeaseKeeper {
     }
     const { attrs } = change.lease;
     if (this.owns(attrs)) return false;
-    log.warning(`the own lease ${key} was taken by ${formatIp4(attrs.publicIp)}`);
+    log.warning(`the own lease ${key} was taken by ${formatPublicIp(attrs)}`);
     return true;
   }
 
@@ -184,7 +183,7 @@ export class LeaseKeeper {
       return;
     }
     if (seen.writer === 'here') return; // The process that takes over from this one.
-    const ip = formatIp4(this.lease.attrs.publicIp);
+    const ip = formatPublicIp(this.lease.attrs);
     const key = formatSubnetKey(seen.subnet);
     const reported = this.report(
       `another flanneld announces this host's public IP ${ip}: it has rewritten the lease ${key}, so both hosts ` +

@@ -1,12 +1,11 @@
 import type { Cidr4, Ip4 } from '../ip.js';
-import type { Cidr6 } from '../ip6.js';
+import type { Cidr6, Ip6 } from '../ip6.js';
 
 /** What a host announces about itself beside its subnet: the JSON value under a subnet key. */
 export interface LeaseAttrs {
-  /** Where peers send to; the identity of the host, together with a port of its own (identity.ts). */
+  /** 0: none. Together with a port of its own, what a host is told apart by (identity.ts). */
   readonly publicIp: Ip4;
-  /** Canonical text, or null. */
-  readonly publicIpV6: string | null;
+  readonly publicIpV6: Ip6 | null;
   /** Empty for udp, which publishes no type. */
   readonly backendType: string;
   /** JSON text as the backend of that host wrote it, or null. */
@@ -14,11 +13,29 @@ export interface LeaseAttrs {
   readonly backendV6Data: string | null;
 }
 
-/** The subnet of one host. Host bits stay as the store's key has them, so that the key can be written again. */
+/**
+ * The subnet of one host: of one family or both, hence one is not null. Host bits stay as the store's key has them, so
+ * that the key can be written again.
+ */
 export interface LeaseSubnet {
-  readonly v4: Cidr4;
-  /** Of a dual-stack lease. */
+  readonly v4: Cidr4 | null;
   readonly v6: Cidr6 | null;
+}
+
+/** The IPv4 subnets among `subnets`. */
+export function v4SubnetsOf(subnets: readonly LeaseSubnet[]): Cidr4[] {
+  return subnets.flatMap(({ v4 }) => v4 ?? []);
+}
+
+/** Whether the two share an address of either family. */
+export function overlap(a: LeaseSubnet, b: LeaseSubnet): boolean {
+  const inV4 = a.v4 !== null && b.v4 !== null && a.v4.overlaps(b.v4);
+  return inV4 || (a.v6 !== null && b.v6 !== null && a.v6.overlaps(b.v6));
+}
+
+/** For people: the IPv4 subnet where there is one, else the IPv6 one. */
+export function formatSubnet({ v4, v6 }: LeaseSubnet): string {
+  return (v4 ?? v6)?.toString() ?? 'none';
 }
 
 /** A host's claim to a subnet. */

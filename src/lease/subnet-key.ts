@@ -4,10 +4,16 @@ import type { LeaseSubnet } from './lease.js';
 
 const KEY = /^(\d+\.\d+\.\d+\.\d+)-(\d+)(?:&([a-f\d:]+)-(\d+))?$/;
 
-/** The name of a subnet's entry in a store: `10.5.1.0-24`, or `10.5.1.0-24&fd00:5:1::-64` when dual-stack. */
-export function formatSubnetKey(subnet: LeaseSubnet): string {
-  const v4 = subnet.v4.toString('-');
-  return subnet.v6 === null ? v4 : `${v4}&${subnet.v6.toString('-')}`;
+/** What stands for the IPv4 subnet in the name of an entry that has none, as stock flannel writes it. */
+const NO_V4 = new Cidr4(0, 0);
+
+/**
+ * The name of a subnet's entry in a store: `10.5.1.0-24`, `10.5.1.0-24&fd00:5:1::-64` when dual-stack, or
+ * `0.0.0.0-0&fd00:5:1::-64` when IPv6 only.
+ */
+export function formatSubnetKey({ v4, v6 }: LeaseSubnet): string {
+  const name = (v4 ?? NO_V4).toString('-');
+  return v6 === null ? name : `${name}&${v6.toString('-')}`;
 }
 
 /**
@@ -31,6 +37,7 @@ export function parseSubnetKey(key: string): LeaseSubnet | undefined {
     if (address === undefined || Number(v6Length) > 127) return undefined;
     v6 = new Cidr6(address, Number(v6Length));
   }
-  const subnet = { v4: new Cidr4(ip, Number(v4Length)), v6 };
+  const v4 = new Cidr4(ip, Number(v4Length));
+  const subnet = { v4: v6 !== null && v4.equals(NO_V4) ? null : v4, v6 };
   return formatSubnetKey(subnet) === name ? subnet : undefined;
 }

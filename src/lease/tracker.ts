@@ -87,7 +87,7 @@ export class LeaseTracker {
 
 /** By address, in which order a forwarding table is made fastest; etcd gives them in that of their text. */
 function inOrder(leases: readonly StoredLease[]): StoredLease[] {
-  return [...leases].sort((a, b) => a.subnet.v4.ip - b.subnet.v4.ip);
+  return [...leases].sort((a, b) => (a.subnet.v4?.ip ?? 0) - (b.subnet.v4?.ip ?? 0));
 }
 
 type OwnState = StoredLease | 'expected' | null;

@@ -3,6 +3,7 @@ import { readdirSync } from 'node:fs';
 import type { DaemonState } from '../daemon-state.js';
 import { allOk, livenessChecks, readinessChecks } from '../health.js';
 import { countSubnets } from '../lease/allocate.js';
+import { v4SubnetsOf } from '../lease/lease.js';
 import { VERSION } from '../version.js';
 import { one } from './family.js';
 import type { Family } from './family.js';
@@ -46,7 +47,8 @@ function storeFamilies({ storeHealth: health }: DaemonState): Family[] {
 
 function leaseFamilies(state: DaemonState): Family[] {
   const { lease: status, config, peers } = state;
-  const taken = [...peers, ...(status === null ? [] : [status.lease])].map(({ subnet }) => subnet.v4);
+  const leases = [...peers, ...(status === null ? [] : [status.lease])];
+  const taken = v4SubnetsOf(leases.map(({ subnet }) => subnet));
   const subnets = config === null ? null : countSubnets(config, taken);
   const expiration = status?.lease.expiration ?? null;
   const renewAt = status?.renewAt ?? null;

@@ -3,7 +3,8 @@
  * type, length and value, each padded to 4 bytes. Numbers are in the host's byte order.
  */
 import { endianness } from 'node:os';
-import { ip6FromBytes } from '../ip6.js';
+import type { Ip } from '../address.js';
+import { ip6FromBytes, ip6ToBytes } from '../ip6.js';
 import type { Ip6 } from '../ip6.js';
 
 const LITTLE = endianness() === 'LE';
@@ -32,8 +33,9 @@ export class MessageWriter {
     return this.attribute(type, payload);
   }
 
-  /** An IPv4 address, which is in network order everywhere. */
-  ip4(type: number, value: number): this {
+  /** An address, which is in network order everywhere. */
+  ip(type: number, value: Ip): this {
+    if (typeof value !== 'number') return this.attribute(type, ip6ToBytes(value));
     const payload = new Uint8Array(4);
     new DataView(payload.buffer).setUint32(0, value, false);
     return this.attribute(type, payload);
@@ -51,6 +53,16 @@ export class MessageWriter {
   finish(): Uint8Array {
     return this.bytes.subarray(0, this.end);
   }
+}
+
+/** One attribute by itself, as it stands inside another one. */
+export function attribute(type: number, payload: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(padded(ATTRIBUTE_HEADER + payload.length));
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, ATTRIBUTE_HEADER + payload.length, LITTLE);
+  view.setUint16(2, type, LITTLE);
+  bytes.set(payload, ATTRIBUTE_HEADER);
+  return bytes;
 }
 
 /** The header of a family as a struct of `size` bytes that `fill` writes into. */
@@ -100,8 +112,8 @@ export class Attributes {
     }
   }
 
-  has(type: number): boolean {
-    return this.values.has(type);
+  bytes(type: number): Uint8Array | undefined {
+    return this.values.get(type);
   }
 
   u8(type: number): number | undefined {

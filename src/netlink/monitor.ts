@@ -1,5 +1,6 @@
 /** Says when the host's links, addresses or routes have changed. What has changed, its user reads anew. */
 import { openNetlinkEvents } from '../dataplane.js';
+import type { Cidr, Ip } from '../address.js';
 import { Cidr4 } from '../ip.js';
 import type { Ip4 } from '../ip.js';
 import { sharePrefix6 } from '../ip6.js';
@@ -27,9 +28,9 @@ export class NetworkMonitor {
   private readonly alarm = new Alarm();
   private readonly events: ReturnType<typeof openNetlinkEvents>;
 
-  /** @param network the overlay: of all routes, only its own, default ones and those of `watched` count */
+  /** @param networks the overlay: of all routes, only its own, default ones and those of `watched` count */
   constructor(
-    private readonly network: Cidr4,
+    private readonly networks: readonly Cidr[],
     private readonly watched: Watched = { ipv6: false, reach: null },
   ) {
     const ipv6 = watched.ipv6 || (watched.reach?.v6 ?? null) !== null;
@@ -71,14 +72,19 @@ export class NetworkMonitor {
     }
   }
 
-  private concerns({ destination, length }: RouteEntry): boolean {
+  private concerns(route: RouteEntry): boolean {
     const reach = this.watched.reach?.v4 ?? null;
-    if (reach !== null && new Cidr4(destination, length).contains(reach)) return true;
-    return length === 0 || (length === this.network.length && destination === this.network.ip);
+    if (reach !== null && new Cidr4(route.destination, route.length).contains(reach)) return true;
+    return this.isDefaultOrOwn(route);
   }
 
-  private concerns6({ destination, length }: RouteEntry<Ip6>): boolean {
+  private concerns6(route: RouteEntry<Ip6>): boolean {
     const reach = this.watched.reach?.v6 ?? null;
-    return length === 0 || (reach !== null && sharePrefix6(destination, reach, length));
+    if (reach !== null && sharePrefix6(route.destination, reach, route.length)) return true;
+    return this.isDefaultOrOwn(route);
+  }
+
+  private isDefaultOrOwn({ destination, length }: RouteEntry<Ip>): boolean {
+    return length === 0 || this.networks.some((own) => own.length === length && own.ip === destination);
   }
 }

@@ -1,9 +1,9 @@
 /** Links, addresses and routes of the own network namespace. Constants: linux/rtnetlink.h, if_addr.h, if_link.h. */
 import { openNetlink } from '../dataplane.js';
-import type { Cidr4, Ip4 } from '../ip.js';
-import { ip6ToBytes } from '../ip6.js';
+import type { Cidr, Ip } from '../address.js';
+import type { Ip4 } from '../ip.js';
 import type { Ip6 } from '../ip6.js';
-import { header, Message, MessageWriter } from './message.js';
+import { attribute, header, HostView, Message, MessageWriter } from './message.js';
 
 const RTM = {
   NEWLINK: 16,
@@ -23,7 +23,10 @@ const AF_INET = 2;
 const AF_INET6 = 10;
 
 const IFINFOMSG_SIZE = 16;
-const IFLA = { IFNAME: 3, MTU: 4, TXQLEN: 13, LINKINFO: 18, GSO_MAX_SIZE: 41 } as const;
+const IFLA = { IFNAME: 3, MTU: 4, TXQLEN: 13, LINKINFO: 18, AF_SPEC: 26, GSO_MAX_SIZE: 41 } as const;
+const IFLA_INET6 = { CONF: 2, ADDR_GEN_MODE: 8 } as const;
+const IN6_ADDR_GEN_MODE_NONE = 1;
+const DEVCONF_DISABLE_IPV6 = 26; // linux/ipv6.h: which word of IFLA_INET6_CONF
 const IFLA_INFO = { KIND: 1, DATA: 2 } as const;
 const IFLA_TUN = { PERSIST: 6, NUM_QUEUES: 8 } as const;
 const IFF_UP = 0x01;
@@ -31,14 +34,17 @@ const IFF_RUNNING = 0x40;
 
 const IFADDRMSG_SIZE = 8;
 const IFA = { ADDRESS: 1, LOCAL: 2, FLAGS: 8 } as const;
+const IFA_F_NODAD = 0x02;
+const IFA_F_NOPREFIXROUTE = 0x200;
 
 const RTMSG_SIZE = 12;
-const RTA = { DST: 1, OIF: 4, PREFSRC: 7, METRICS: 8, TABLE: 15 } as const;
+const RTA = { DST: 1, OIF: 4, PRIORITY: 6, PREFSRC: 7, METRICS: 8, TABLE: 15 } as const;
 const RTAX_MTU = 2;
 const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
 const RTN = { UNICAST: 1, LOCAL: 2, BLACKHOLE: 6 } as const;
 const RT_SCOPE_NOWHERE = 255; // in a deletion: whatever the scope
+const IP6_RT_PRIO_USER = 1024; // linux/ipv6_route.h: the metric of IPv6 routes that are given none
 
 export interface Link {
   readonly index: number;
@@ -54,6 +60,15 @@ export interface Link {
   readonly queueLength: number;
   /** What a TUN device tells of itself; null for any other. */
   readonly tun: TunInfo | null;
+  /** Null where the kernel has no IPv6, or none for this link: it has to carry 1280 bytes. */
+  readonly ipv6: LinkIpv6 | null;
+}
+
+export interface LinkIpv6 {
+  /** By the setting disable_ipv6. */
+  readonly disabled: boolean;
+  /** Whether the kernel gives the link an address of its own (fe80::…) when it comes up. */
+  readonly linkLocal: boolean;
 }
 
 export interface TunInfo {
@@ -93,14 +108,17 @@ export interface Way<Ip> {
   readonly pathMtu: number | null;
 }
 
-/** The host's links, IPv4 addresses and routes at one moment. */
+/** The host's links, addresses and routes at one moment. */
 export interface HostNetwork {
   readonly links: readonly Link[];
+  /** Of IPv4, as the routes are. */
   readonly addresses: readonly Address[];
   readonly routes: readonly RouteEntry[];
+  /** Null where it was not asked for. */
+  readonly v6: HostNetwork6 | null;
 }
 
-/** The same for IPv6. */
+/** Of IPv6. */
 export interface HostNetwork6 {
   readonly addresses: readonly Address<Ip6>[];
   readonly routes: readonly RouteEntry<Ip6>[];
@@ -129,6 +147,16 @@ function decodeTun(message: Message): TunInfo | null {
     persistent: data?.u8(IFLA_TUN.PERSIST) === 1,
     queues: data?.u32(IFLA_TUN.NUM_QUEUES) ?? null,
   };
+}
+
+function decodeIpv6(message: Message): LinkIpv6 | null {
+  const inet6 = message.nested(IFLA.AF_SPEC)?.nested(AF_INET6);
+  if (inet6 === undefined) return null;
+  const settings = inet6.bytes(IFLA_INET6.CONF);
+  const at = 4 * DEVCONF_DISABLE_IPV6;
+  const disabled =
+    settings !== undefined && settings.length >= at + 4 && new HostView(settings).u32(at) !== 0;
+  return { disabled, linkLocal: inet6.u8(IFLA_INET6.ADDR_GEN_MODE) !== IN6_ADDR_GEN_MODE_NONE };
 }
 
 /** Null for a route of another table than the main one, or none that carries packets on. */
@@ -168,30 +196,37 @@ function isInMainTable(message: Message): boolean {
 }
 
 /** A route of the main table to exactly this prefix, of whatever type. */
-function leadsTo({ ip, length }: Cidr4, message: Message): boolean {
-  return isInMainTable(message) && message.header.u8(1) === length && (message.ip4(RTA.DST) ?? 0) === ip;
+function leadsTo({ ip, length }: Cidr, message: Message): boolean {
+  if (!isInMainTable(message) || !isOf(familyOf(ip))(message) || message.header.u8(1) !== length)
+    return false;
+  return ip === (typeof ip === 'number' ? (message.ip4(RTA.DST) ?? 0) : (message.ip6(RTA.DST) ?? '::'));
 }
 
 /** Whether an announcement is about a route of the main table to exactly this prefix, of whatever type. */
-export function isAboutRouteTo(destination: Cidr4, announcement: Uint8Array): boolean {
+export function isAboutRouteTo(destination: Cidr, announcement: Uint8Array): boolean {
   return leadsTo(destination, new Message(announcement, RTMSG_SIZE));
 }
 
-/** @throws NativeError */
-export function readHostNetwork(): HostNetwork {
+/** @param ipv6 whether that is of interest @throws NativeError */
+export function readHostNetwork(ipv6: boolean): HostNetwork {
   return withNetlink((netlink) => ({
     links: netlink.links(),
     addresses: netlink.addresses(),
     routes: netlink.routes(),
+    v6: ipv6 ? { addresses: netlink.addresses6(), routes: netlink.routes6() } : null,
   }));
 }
 
-function lookup(addressFamily: number, length: number): MessageWriter {
+function familyOf(ip: Ip): number {
+  return typeof ip === 'number' ? AF_INET : AF_INET6;
+}
+
+function lookup(target: Ip, length: number): Uint8Array {
   const route = header(RTMSG_SIZE, (view) => {
-    view.setU8(0, addressFamily);
+    view.setU8(0, familyOf(target));
     view.setU8(1, length);
   });
-  return new MessageWriter(RTM.GETROUTE, 0, route);
+  return new MessageWriter(RTM.GETROUTE, 0, route).ip(RTA.DST, target).finish();
 }
 
 /** A kernel without a family answers a dump of it with those of another. */
@@ -216,6 +251,7 @@ export class Rtnetlink {
       gsoMaxSize: message.u32(IFLA.GSO_MAX_SIZE) ?? null,
       queueLength: message.u32(IFLA.TXQLEN) ?? 0,
       tun: decodeTun(message),
+      ipv6: decodeIpv6(message),
     }));
   }
 
@@ -247,19 +283,17 @@ export class Rtnetlink {
 
   /** How the kernel would send to an address. @throws NativeError where it has no way. */
   lookUpRoute(target: Ip4): Way<Ip4> {
-    const request = lookup(AF_INET, 32).ip4(RTA.DST, target).finish();
-    return this.wayOf(request, (message) => message.ip4(RTA.PREFSRC));
+    return this.wayOf(lookup(target, 32), (message) => message.ip4(RTA.PREFSRC));
   }
 
   /** The same for IPv6. */
   lookUpRoute6(target: Ip6): Way<Ip6> {
-    const request = lookup(AF_INET6, 128).attribute(RTA.DST, ip6ToBytes(target)).finish();
-    return this.wayOf(request, (message) => message.ip6(RTA.PREFSRC));
+    return this.wayOf(lookup(target, 128), (message) => message.ip6(RTA.PREFSRC));
   }
 
-  /** The types of the main table's IPv4 routes to exactly this prefix, in the order in which they count. */
-  routesTo(destination: Cidr4): ('blackhole' | 'other')[] {
-    return this.dump(RTM.GETROUTE, RTMSG_SIZE, AF_INET)
+  /** The types of the main table's routes to exactly this prefix, in the order in which they count. */
+  routesTo(destination: Cidr): ('blackhole' | 'other')[] {
+    return this.dump(RTM.GETROUTE, RTMSG_SIZE, familyOf(destination.ip))
       .filter((message) => leadsTo(destination, message))
       .map((message) => (message.header.u8(7) === RTN.BLACKHOLE ? 'blackhole' : 'other'));
   }
@@ -297,37 +331,46 @@ export class Rtnetlink {
     this.socket.request(new MessageWriter(RTM.NEWLINK, 0, link).u32(IFLA.GSO_MAX_SIZE, bytes).finish());
   }
 
-  addAddress(linkIndex: number, address: Cidr4): void {
-    const address4 = header(IFADDRMSG_SIZE, (view) => {
-      view.setU8(0, AF_INET);
-      view.setU8(1, address.length);
+  /** Has the link come up without an IPv6 address that the kernel makes. */
+  omitLinkLocal(linkIndex: number): void {
+    const link = header(IFINFOMSG_SIZE, (view) => {
       view.setU32(4, linkIndex);
     });
-    const message = new MessageWriter(RTM.NEWADDR, NLM_F_CREATE | NLM_F_EXCL, address4);
-    this.socket.request(message.ip4(IFA.LOCAL, address.ip).ip4(IFA.ADDRESS, address.ip).finish());
+    const mode = attribute(IFLA_INET6.ADDR_GEN_MODE, Uint8Array.of(IN6_ADDR_GEN_MODE_NONE));
+    const request = new MessageWriter(RTM.NEWLINK, 0, link);
+    this.socket.request(request.attribute(IFLA.AF_SPEC, attribute(AF_INET6, mode)).finish());
   }
 
-  /** A route of global scope through the link, without a gateway. */
-  addRoute(destination: Cidr4, linkIndex: number): void {
-    const route = header(RTMSG_SIZE, (view) => {
-      view.setU8(0, AF_INET);
-      view.setU8(1, destination.length);
-      view.setU8(4, RT_TABLE_MAIN);
-      view.setU8(5, RTPROT_BOOT);
-      view.setU8(7, RTN.UNICAST);
+  /** One of IPv6 can be used at once, and brings no route to its prefix. */
+  addAddress(linkIndex: number, { ip, length }: Cidr): void {
+    const address = header(IFADDRMSG_SIZE, (view) => {
+      view.setU8(0, familyOf(ip));
+      view.setU8(1, length);
+      view.setU32(4, linkIndex);
     });
-    const message = new MessageWriter(RTM.NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route);
-    this.socket.request(message.ip4(RTA.DST, destination.ip).u32(RTA.OIF, linkIndex).finish());
-  }
-
-  /** A route at which packets end, unseen. */
-  addBlackhole(destination: Cidr4): void {
-    const message = blackhole(RTM.NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, destination, 0);
+    const message = new MessageWriter(RTM.NEWADDR, NLM_F_CREATE | NLM_F_EXCL, address);
+    message.ip(IFA.LOCAL, ip).ip(IFA.ADDRESS, ip);
+    if (typeof ip !== 'number') message.u32(IFA.FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
     this.socket.request(message.finish());
   }
 
-  deleteBlackhole(destination: Cidr4): void {
-    this.socket.request(blackhole(RTM.DELROUTE, 0, destination, RT_SCOPE_NOWHERE).finish());
+  /** A route of global scope through the link, without a gateway. */
+  addRoute(destination: Cidr, linkIndex: number): void {
+    const message = route(RTM.NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, destination, RTN.UNICAST);
+    this.socket.request(message.u32(RTA.OIF, linkIndex).finish());
+  }
+
+  /** A route at which packets end, unseen. */
+  addBlackhole(destination: Cidr): void {
+    const message = route(RTM.NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, destination, RTN.BLACKHOLE);
+    this.socket.request(message.finish());
+  }
+
+  deleteBlackhole(destination: Cidr): void {
+    const message = route(RTM.DELROUTE, 0, destination, RTN.BLACKHOLE, RT_SCOPE_NOWHERE);
+    // Of IPv6 routes the kernel does not compare the type: the one of a bridge to the same prefix has another metric.
+    if (typeof destination.ip !== 'number') message.u32(RTA.PRIORITY, IP6_RT_PRIO_USER);
+    this.socket.request(message.finish());
   }
 
   close(): void {
@@ -354,14 +397,15 @@ export class Rtnetlink {
   }
 }
 
-function blackhole(type: number, flags: number, destination: Cidr4, scope: number): MessageWriter {
-  const route = header(RTMSG_SIZE, (view) => {
-    view.setU8(0, AF_INET);
-    view.setU8(1, destination.length);
+/** A message about a route of the main table. */
+function route(type: number, flags: number, { ip, length }: Cidr, kind: number, scope = 0): MessageWriter {
+  const fixed = header(RTMSG_SIZE, (view) => {
+    view.setU8(0, familyOf(ip));
+    view.setU8(1, length);
     view.setU8(4, RT_TABLE_MAIN);
     view.setU8(5, RTPROT_BOOT);
     view.setU8(6, scope);
-    view.setU8(7, RTN.BLACKHOLE);
+    view.setU8(7, kind);
   });
-  return new MessageWriter(type, flags, route).ip4(RTA.DST, destination.ip);
+  return new MessageWriter(type, flags, fixed).ip(RTA.DST, ip);
 }

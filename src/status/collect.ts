@@ -9,7 +9,8 @@ import { allOk, describeFailures, readinessChecks } from '../health.js';
 import { formatIp4 } from '../ip.js';
 import type { Ip4 } from '../ip.js';
 import type { Ip6 } from '../ip6.js';
-import { ownPortOf } from '../lease/identity.js';
+import { formatPublicIp, nextHopOf, ownPortOf } from '../lease/identity.js';
+import { formatSubnet, v4SubnetsOf } from '../lease/lease.js';
 import type { Lease, LeaseAttrs } from '../lease/lease.js';
 import { redact } from '../logging/redact.js';
 import { VERSION } from '../version.js';
@@ -42,7 +43,7 @@ export async function collectStatus(
   wanted: Wanted,
 ): Promise<StatusReport> {
   if (wanted.peers && wanted.distances && state.phase === 'running') {
-    const targets = state.peers.map(({ subnet: { v4 } }) => ({
+    const targets = v4SubnetsOf(state.peers.map(({ subnet }) => subnet)).map((v4) => ({
       key: v4.toString(),
       overlay: v4.network().ip,
     }));
@@ -98,8 +99,8 @@ function leaseReport({ lease: status }: DaemonState, plan: DataplanePlan | null)
   if (status === null) return null;
   const { lease, renewAt, held } = status;
   return {
-    subnet: lease.subnet.v4.toString(),
-    publicIp: formatIp4(lease.attrs.publicIp),
+    subnet: formatSubnet(lease.subnet),
+    publicIp: formatPublicIp(lease.attrs),
     port: plan?.port ?? null,
     expiresAt: isoOrNull(lease.expiration),
     renewsAt: isoOrNull(renewAt),
@@ -175,11 +176,12 @@ function peerReports(state: DaemonState, plan: DataplanePlan | null, probe: Peer
   const interfaceMtu = state.whereabouts?.external.mtu ?? null;
   return state.peers.map(({ subnet, attrs }: Lease) => {
     const port = plan && portOf(attrs, plan);
-    const figures = port === null ? undefined : traffic.get(formatEndpoint(attrs.publicIp, port));
-    const distance = probe.of(subnet.v4.toString());
+    const hop = plan && nextHopOf(attrs, plan.underlay);
+    const figures = port === null || hop === null ? undefined : traffic.get(formatEndpoint(hop, port));
+    const distance = probe.of(formatSubnet(subnet));
     return {
-      subnet: subnet.v4.toString(),
-      publicIp: formatIp4(attrs.publicIp),
+      subnet: formatSubnet(subnet),
+      publicIp: formatPublicIp(attrs),
       port,
       traffic: figures === undefined ? null : withoutAddress(figures),
       rttMs: distance?.rttMs ?? null,

@@ -2,11 +2,11 @@ import { once } from 'node:events';
 import { parseNetworkConfig } from '../config.js';
 import type { NetworkConfig } from '../config.js';
 import { LeaseError } from '../errors.js';
-import { formatIp4 } from '../ip.js';
 import type { Cidr4 } from '../ip.js';
 import { chooseSubnet, isCompatible } from '../lease/allocate.js';
-import { sameHost } from '../lease/identity.js';
-import type { LeaseAttrs, OwnLease, StoredLease } from '../lease/lease.js';
+import { formatPublicIp, sameHost } from '../lease/identity.js';
+import { overlap, v4SubnetsOf } from '../lease/lease.js';
+import type { LeaseAttrs, LeaseSubnet, OwnLease, StoredLease } from '../lease/lease.js';
 import { formatSubnetKey } from '../lease/subnet-key.js';
 import { log } from '../log.js';
 import { sleep } from '../retry.js';
@@ -57,7 +57,7 @@ export class LocalManager implements SubnetManager {
       const own = leases.filter((lease) => sameHost(lease.attrs, attrs));
       const compatible = own.filter((lease) => isCompatible(lease.subnet, config));
       // Several: this host has taken over an address, and the lease of the host that had it before is still there.
-      const usable = compatible.find((lease) => this.isPrevious(lease.subnet.v4)) ?? compatible[0];
+      const usable = compatible.find((lease) => this.isPrevious(lease.subnet)) ?? compatible[0];
       if (usable !== undefined) {
         const lease = await this.reuse(usable, attrs, signal);
         if (lease !== null) return lease;
@@ -135,8 +135,8 @@ export class LocalManager implements SubnetManager {
     const lease = await this.registry.update(subnet, attrs, revision, ttlSeconds, signal);
     if (lease !== null) {
       log.info(
-        `Found lease (ip: ${subnet.v4.toString()} ipv6: ${subnet.v6?.toString() ?? '::/0'}) for current IP ` +
-          `(${formatIp4(attrs.publicIp)}), reusing`,
+        `Found lease (ip: ${subnet.v4?.toString() ?? '0.0.0.0/0'} ipv6: ${subnet.v6?.toString() ?? '::/0'}) for current IP ` +
+          `(${formatPublicIp(attrs)}), reusing`,
       );
     }
     return lease;
@@ -161,8 +161,8 @@ export class LocalManager implements SubnetManager {
     return kept;
   }
 
-  private isPrevious(v4: Cidr4): boolean {
-    return this.previousSubnet?.equals(v4) ?? false;
+  private isPrevious({ v4 }: LeaseSubnet): boolean {
+    return v4 !== null && this.previousSubnet?.equals(v4) === true;
   }
 
   /**
@@ -176,7 +176,7 @@ export class LocalManager implements SubnetManager {
     refused: readonly Cidr4[],
     signal: AbortSignal,
   ): Promise<Cidr4> {
-    const taken = [...others.map((lease) => lease.subnet.v4), ...refused];
+    const taken = [...v4SubnetsOf(others.map(({ subnet }) => subnet)), ...refused];
     const previous = this.usablePrevious(config, others, taken);
     if (previous !== null) return previous;
     const expired = await this.registry.expired(signal);
@@ -193,11 +193,11 @@ export class LocalManager implements SubnetManager {
   ): Cidr4 | null {
     const previous = this.previousSubnet;
     if (previous === null) return null;
-    const holder = others.find((lease) => lease.subnet.v4.overlaps(previous));
+    const holder = others.find(({ subnet }) => subnet.v4?.overlaps(previous));
     if (holder !== undefined) {
       log.warning(
         `the previous subnet ${previous.toString()} now belongs to the host with public IP ` +
-          `${formatIp4(holder.attrs.publicIp)}; taking another`,
+          `${formatPublicIp(holder.attrs)}; taking another`,
       );
       return null;
     }
@@ -221,7 +221,10 @@ function formerSubnet(
   const ours = expired
     .filter((lease) => sameHost(lease.attrs, attrs) && isCompatible(lease.subnet, config))
     .sort((a, b) => b.since - a.since);
-  return ours.find(({ subnet }) => !taken.some((cidr) => cidr.overlaps(subnet.v4)))?.subnet.v4 ?? null;
+  return (
+    v4SubnetsOf(ours.map(({ subnet }) => subnet)).find((v4) => !taken.some((cidr) => cidr.overlaps(v4))) ??
+    null
+  );
 }
 
 /**
@@ -232,10 +235,10 @@ function formerSubnet(
 function holderOf(own: OwnLease, next: LeaseAttrs, leases: readonly StoredLease[]): StoredLease | undefined {
   const key = formatSubnetKey(own.subnet);
   const isOurs = ({ attrs }: StoredLease) => sameHost(attrs, own.attrs) || sameHost(attrs, next);
-  const other = leases.find((lease) => !isOurs(lease) && lease.subnet.v4.overlaps(own.subnet.v4));
+  const other = leases.find((lease) => !isOurs(lease) && overlap(lease.subnet, own.subnet));
   if (other !== undefined) {
     throw new LeaseError(
-      `subnet ${key} now belongs to the host with public IP ${formatIp4(other.attrs.publicIp)}` +
+      `subnet ${key} now belongs to the host with public IP ${formatPublicIp(other.attrs)}` +
         `${formatSubnetKey(other.subnet) === key ? '' : ` (lease ${formatSubnetKey(other.subnet)})`}; ` +
         'start this daemon again to get another subnet, which its containers have to be restarted for',
     );

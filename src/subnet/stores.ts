@@ -5,7 +5,7 @@ import { EtcdRegistry } from './etcd/registry.js';
 import { openKube } from './kube/open.js';
 import { LocalManager } from './local-manager.js';
 import type { SubnetManager } from './manager.js';
-import { readPreviousSubnet } from './subnet-file.js';
+import { readPreviousSubnets } from './subnet-file.js';
 
 /**
  * The store that the flags name: Kubernetes or a directory where one is asked for, else etcd.
@@ -13,7 +13,7 @@ import { readPreviousSubnet } from './subnet-file.js';
  */
 export async function createSubnetManager(options: Options, signal: AbortSignal): Promise<SubnetManager> {
   if (options.kubeSubnetMgr) return openKube(options, process.env, signal);
-  const previous = readPreviousSubnet(options.subnetFile);
+  const previous = readPreviousSubnets(options.subnetFile).v4;
   if (options.subnetDir !== '') {
     return new LocalManager(new DirectoryRegistry(resolve(options.subnetDir)), 'Directory', previous);
   }

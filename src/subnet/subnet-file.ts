@@ -6,29 +6,62 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { mkdir, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import type { NetworkConfig } from '../config.js';
 import { FlannelError, codeOf, messageOf } from '../errors.js';
 import { Cidr4, formatIp4 } from '../ip.js';
+import { Cidr6, ip6FromBytes, ip6ToBytes } from '../ip6.js';
+import type { LeaseSubnet } from '../lease/lease.js';
 import { log } from '../log.js';
 
 export interface SubnetFile {
-  /** The whole overlay network. */
-  readonly network: Cidr4;
-  /** The leased subnet; the file names its first usable address. */
-  readonly subnet: Cidr4;
+  /** Null where the network does not have the family. */
+  readonly v4: SubnetFileFamily<Cidr4> | null;
+  readonly v6: SubnetFileFamily<Cidr6> | null;
   /** Bytes that fit into one packet of the overlay. */
   readonly mtu: number;
   readonly ipMasq: boolean;
 }
 
+export interface SubnetFileFamily<Prefix> {
+  /** The whole overlay network. */
+  readonly network: Prefix;
+  /** The leased subnet; the file names its first usable address. */
+  readonly subnet: Prefix;
+}
+
+/** What an earlier run wrote, in network form; null where it named no subnet of the family, or several. */
+export interface PreviousSubnets {
+  readonly v4: Cidr4 | null;
+  readonly v6: Cidr6 | null;
+}
+
+/** What the file says about the subnets of a lease. */
+export function subnetFamilies(
+  { enableIPv4, enableIPv6, network, ipv6Network }: NetworkConfig,
+  { v4, v6 }: LeaseSubnet,
+): Pick<SubnetFile, 'v4' | 'v6'> {
+  return {
+    v4: enableIPv4 && v4 !== null ? { network, subnet: v4 } : null,
+    v6: enableIPv6 && v6 !== null && ipv6Network !== null ? { network: ipv6Network, subnet: v6 } : null,
+  };
+}
+
 /** The file's text. */
-export function formatSubnetFile({ network, subnet, mtu, ipMasq }: SubnetFile): string {
-  const { ip, length } = subnet.network();
-  return (
-    `FLANNEL_NETWORK=${network.network().toString()}\n` +
-    `FLANNEL_SUBNET=${formatIp4(ip + 1)}/${length}\n` +
-    `FLANNEL_MTU=${mtu}\n` +
-    `FLANNEL_IPMASQ=${String(ipMasq)}\n`
-  );
+export function formatSubnetFile({ v4, v6, mtu, ipMasq }: SubnetFile): string {
+  const lines: string[] = [];
+  if (v4 !== null) {
+    const { ip, length } = v4.subnet.network();
+    lines.push(`FLANNEL_NETWORK=${v4.network.network().toString()}`);
+    lines.push(`FLANNEL_SUBNET=${formatIp4(ip + 1)}/${length}`);
+  }
+  if (v6 !== null) {
+    const bytes = ip6ToBytes(v6.subnet.network().ip);
+    bytes[15] = (bytes[15] ?? 0) | 1;
+    lines.push(`FLANNEL_IPV6_NETWORK=${v6.network.network().toString()}`);
+    lines.push(`FLANNEL_IPV6_SUBNET=${ip6FromBytes(bytes)}/${v6.subnet.length}`);
+  }
+  lines.push(`FLANNEL_MTU=${mtu}`, `FLANNEL_IPMASQ=${String(ipMasq)}`);
+  return `${lines.join('\n')}\n`;
 }
 
 /**
@@ -56,11 +89,8 @@ export async function writeSubnetFile(path: string, content: SubnetFile): Promis
   }
 }
 
-/**
- * The subnet, in network form, that an earlier run wrote; null when the file is missing or names no subnet or
- * several. Whatever else is wrong with the file is logged, never thrown.
- */
-export function readPreviousSubnet(path: string): Cidr4 | null {
+/** A missing file names no subnets. Whatever else is wrong with it is logged, never thrown. */
+export function readPreviousSubnets(path: string): PreviousSubnets {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
@@ -68,21 +98,32 @@ export function readPreviousSubnet(path: string): Cidr4 | null {
     if (codeOf(error) !== 'ENOENT') {
       log.warning(`Cannot read the subnet file ${path}, so no previous subnet is known: ${messageOf(error)}`);
     }
-    return null;
+    return { v4: null, v6: null };
   }
-  const subnets: Cidr4[] = [];
-  for (const item of (parseEnv(text).get('FLANNEL_SUBNET') ?? '').split(',')) {
-    if (item === '') continue;
-    const subnet = Cidr4.parse(item);
-    if (subnet !== undefined) subnets.push(subnet.network());
-    else
-      log.error(
-        `FLANNEL_SUBNET in ${path} has ${JSON.stringify(item.slice(0, 80))}, expected an IPv4 CIDR; skipped`,
-      );
-  }
-  if (subnets.length > 1)
-    log.warning(`FLANNEL_SUBNET in ${path} names ${subnets.length} subnets, expected one; ignored`);
-  return subnets.length === 1 ? (subnets[0] ?? null) : null;
+  const values = parseEnv(text);
+  const read = <Prefix extends { network(): Prefix }>(
+    key: string,
+    family: string,
+    parse: (item: string) => Prefix | undefined,
+  ): Prefix | null => {
+    const subnets: Prefix[] = [];
+    for (const item of (values.get(key) ?? '').split(',')) {
+      if (item === '') continue;
+      const subnet = parse(item);
+      if (subnet !== undefined) subnets.push(subnet.network());
+      else {
+        const found = JSON.stringify(item.slice(0, 80));
+        log.error(`${key} in ${path} has ${found}, expected an ${family} CIDR; skipped`);
+      }
+    }
+    if (subnets.length > 1)
+      log.warning(`${key} in ${path} names ${subnets.length} subnets, expected one; ignored`);
+    return subnets.length === 1 ? (subnets[0] ?? null) : null;
+  };
+  return {
+    v4: read('FLANNEL_SUBNET', 'IPv4', (item) => Cidr4.parse(item)),
+    v6: read('FLANNEL_IPV6_SUBNET', 'IPv6', (item) => Cidr6.parse(item)),
+  };
 }
 
 async function writeSynced(path: string, text: string): Promise<void> {

@@ -2,22 +2,22 @@
  * The blackhole route for the own subnet: what goes to none of its containers ends here, instead of wandering off by the
  * default route.
  */
+import type { Cidr } from '../address.js';
 import { nativeErrorCode, openNetlinkEvents } from '../dataplane.js';
 import { messageOf } from '../errors.js';
-import type { Cidr4 } from '../ip.js';
 import { log } from '../log.js';
 import { isAboutRouteTo, readAnnouncement, Rtnetlink } from '../netlink/rtnetlink.js';
 import { Alarm, sleep } from '../retry.js';
 
 /** linux/rtnetlink.h. Routes that go with a link or an address are not announced themselves. */
-const RTNLGRP = { LINK: 1, IPV4_IFADDR: 5, IPV4_ROUTE: 7 } as const;
+const RTNLGRP = { LINK: 1, IPV4_IFADDR: 5, IPV4_ROUTE: 7, IPV6_IFADDR: 9, IPV6_ROUTE: 11 } as const;
 const SETTLE_MS = 100;
 
 /**
  * From `periodMs` on, which leaves the container runtime time to make its bridge, until `signal` fires. The route
  * stays.
  */
-export async function keepBlackhole(subnet: Cidr4, periodMs: number, signal: AbortSignal): Promise<void> {
+export async function keepBlackhole(subnet: Cidr, periodMs: number, signal: AbortSignal): Promise<void> {
   if (!(await sleep(periodMs, signal))) return;
   const alarm = new Alarm();
   alarm.ring();
@@ -35,12 +35,12 @@ export async function keepBlackhole(subnet: Cidr4, periodMs: number, signal: Abo
   }
 }
 
-function mayConcern(subnet: Cidr4, message: Uint8Array): boolean {
-  return readAnnouncement(message).about !== 'route' || isAboutRouteTo(subnet, message);
+function mayConcern(subnet: Cidr, message: Uint8Array): boolean {
+  return readAnnouncement(message).about === 'link or address' || isAboutRouteTo(subnet, message);
 }
 
 /** Withdrawn while there is another route to the subnet: of two equal ones the older wins, and that would be ours. */
-function ensureBlackhole(subnet: Cidr4): boolean {
+function ensureBlackhole(subnet: Cidr): boolean {
   return attempt(`keep the blackhole route ${subnet.toString()}`, (netlink) => {
     const routes = netlink.routesTo(subnet);
     const ours = routes.includes('blackhole');
@@ -54,7 +54,7 @@ function ensureBlackhole(subnet: Cidr4): boolean {
 }
 
 /** @returns whether there was one. */
-export function removeBlackhole(subnet: Cidr4): boolean {
+export function removeBlackhole(subnet: Cidr): boolean {
   return attempt(`remove the blackhole route ${subnet.toString()}`, (netlink) => {
     if (!netlink.routesTo(subnet).includes('blackhole')) return false;
     netlink.deleteBlackhole(subnet);

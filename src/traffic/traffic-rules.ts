@@ -2,16 +2,16 @@
  * The host's traffic rules: which are wanted, how they get into the kernel, and how they stay there. They outlive the
  * daemon, as connections over it do.
  */
+import type { Cidr } from '../address.js';
 import type { NetworkConfig } from '../config.js';
 import { nativeErrorCode } from '../dataplane.js';
 import { FlannelError, messageOf } from '../errors.js';
 import type { Options } from '../flags.js';
 import { iptablesResyncMs } from '../flags.js';
-import type { Cidr4 } from '../ip.js';
 import type { LeaseSubnet } from '../lease/lease.js';
 import { log } from '../log.js';
 import { Alarm, sleep } from '../retry.js';
-import { readPreviousSubnet } from '../subnet/subnet-file.js';
+import { readPreviousSubnets } from '../subnet/subnet-file.js';
 import { keepBlackhole, removeBlackhole } from './blackhole.js';
 import { checkBridgeFilter, warnWithoutForwarding } from './host-checks.js';
 import { IptablesManager, removeIptablesRules } from './iptables.js';
@@ -64,7 +64,7 @@ export class TrafficRules {
   private readonly alarm = new Alarm();
   private readonly repairLog = new RepairLog();
   private events: { close(): void } | null = null;
-  private own: Cidr4 | null = null;
+  private own: readonly Cidr[] = [];
   private inPlace = false;
   private lastError: string | null = null;
   private incompleteSince: number | null = null;
@@ -79,7 +79,7 @@ export class TrafficRules {
     private readonly manager: RuleManager | null,
     private readonly resyncMs: number,
     /** What this host had when the subnet file was last written. */
-    private readonly formerSubnet: Cidr4 | null,
+    private readonly formerSubnets: readonly Cidr[],
   ) {}
 
   /**
@@ -99,7 +99,7 @@ export class TrafficRules {
     const versions = overlayFamilies(config, null).map(({ version }) => version);
     const manager = wanted ? await open(versions, choice) : null;
     warnWithoutForwarding(versions.includes(6));
-    const former = readPreviousSubnet(options.subnetFile);
+    const former = formerSubnets(options.subnetFile);
     return new TrafficRules(config, options, choice, manager, resyncMs, former);
   }
 
@@ -114,7 +114,7 @@ export class TrafficRules {
    * @throws FlannelError when the kernel or the program refuses.
    */
   async install(subnet: LeaseSubnet): Promise<void> {
-    this.own = subnet.v4.network();
+    this.own = [subnet.v4?.network() ?? [], subnet.v6?.network() ?? []].flat();
     if (this.manager !== null) {
       this.manager.want(overlayFamilies(this.config, subnet));
       try {
@@ -131,8 +131,8 @@ export class TrafficRules {
   /** Keeps the rules, and the blackhole route, as they should be until `signal` fires. */
   async run(signal: AbortSignal): Promise<void> {
     const keeping = [this.keepRules(signal)];
-    if (this.options.ipBlackholeRoute && this.own !== null) {
-      keeping.push(keepBlackhole(this.own, this.resyncMs, signal));
+    if (this.options.ipBlackholeRoute) {
+      keeping.push(...this.own.map((subnet) => keepBlackhole(subnet, this.resyncMs, signal)));
     }
     await Promise.all(keeping);
   }
@@ -203,10 +203,11 @@ export class TrafficRules {
    * until there is nothing.
    */
   private async tidy(): Promise<void> {
-    const former = this.formerSubnet;
-    const stays = this.options.ipBlackholeRoute && former !== null && this.own?.equals(former) === true;
+    const stays = (former: Cidr) =>
+      this.options.ipBlackholeRoute &&
+      this.own.some(({ ip, length }) => ip === former.ip && length === former.length);
     this.tidyAt = performance.now() + TIDY_AGAIN_MS;
-    const blackhole = former !== null && !stays && removeBlackhole(former);
+    const blackholes = this.formerSubnets.filter((former) => !stays(former) && removeBlackhole(former));
     try {
       const kept = this.manager?.name === 'iptables' ? this.keptChains() : undefined;
       const removed = await removeIptablesRules(kept);
@@ -214,7 +215,7 @@ export class TrafficRules {
       if (removed.length > 0)
         log.info(`Removed traffic rules that are not wanted any more: ${removed.join(', ')}`);
       this.untidiness = '';
-      if (removed.length === 0 && !blackhole) this.tidyAt = null;
+      if (removed.length === 0 && blackholes.length === 0) this.tidyAt = null;
     } catch (error) {
       if (!(error instanceof FlannelError)) throw error;
       if (error.message !== this.untidiness) log.warning(`cannot remove old traffic rules: ${error.message}`);
@@ -230,24 +231,19 @@ export class TrafficRules {
   }
 }
 
-/** The address families that the overlay has, and with `subnet` this host's part of them. */
+/** The address families that the config names a network of, and with `subnet` this host's part of them. */
 function overlayFamilies(
   { network, ipv6Network }: NetworkConfig,
   subnet: LeaseSubnet | null,
 ): OverlayFamily[] {
-  const v4 = {
-    version: 4,
-    network: network.toString(),
-    subnet: subnet?.v4.network().toString() ?? null,
-  } as const;
-  if (ipv6Network === null) return [v4];
+  const family = (version: 4 | 6, whole: Cidr, own: Cidr | null | undefined): OverlayFamily => ({
+    version,
+    network: whole.toString(),
+    subnet: own?.network().toString() ?? null,
+  });
   return [
-    v4,
-    {
-      version: 6,
-      network: ipv6Network.toString(),
-      subnet: subnet?.v6?.network().toString() ?? null,
-    },
+    ...(network.length === 0 ? [] : [family(4, network, subnet?.v4)]),
+    ...(ipv6Network === null ? [] : [family(6, ipv6Network, subnet?.v6)]),
   ];
 }
 
@@ -255,6 +251,11 @@ function overlayFamilies(
 export async function removeTrafficRules(subnetFile: string): Promise<void> {
   const removed = [...(await removeIptablesRules()), ...(await removeNftTables())];
   if (removed.length > 0) log.info(`Removed the traffic rules ${removed.join(', ')}`);
-  const subnet = readPreviousSubnet(subnetFile);
-  if (subnet !== null) removeBlackhole(subnet);
+  for (const subnet of formerSubnets(subnetFile)) removeBlackhole(subnet);
+}
+
+/** What this host had when the subnet file was last written. */
+function formerSubnets(subnetFile: string): Cidr[] {
+  const { v4, v6 } = readPreviousSubnets(subnetFile);
+  return [v4 ?? [], v6 ?? []].flat();
 }

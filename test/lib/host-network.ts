@@ -44,6 +44,7 @@ export function hostNetwork(sketch: HostSketch): SurveyedHost {
       gsoMaxSize: 65536,
       queueLength: 500,
       tun: null,
+      ipv6: { disabled: false, linkLocal: true },
     })),
     addresses: names.flatMap((name) =>
       (sketch[name] as string[]).map((ip) => ({

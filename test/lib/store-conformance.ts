@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { ConfigError, LeaseError } from '../../src/errors.js';
+import { formatSubnet } from '../../src/lease/lease.js';
 import type { OwnLease } from '../../src/lease/lease.js';
 import { Cidr4 } from '../../src/ip.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
@@ -180,7 +181,7 @@ function managerTests(store: () => TestStore): void {
     assert.equal(new Set(leases.map(({ subnet }) => formatSubnetKey(subnet))).size, 20);
     const range = new Cidr4(subnetOf('10.5.0.0/16').v4.ip, 16);
     for (const { subnet, expiration } of leases) {
-      assert.ok(range.contains(subnet.v4.ip) && subnet.v4.length === 24);
+      assert.ok(subnet.v4 !== null && range.contains(subnet.v4.ip) && subnet.v4.length === 24);
       const seconds = ((expiration ?? 0) - Date.now()) / 1000;
       assert.ok(seconds > DAY_SECONDS - 60 && seconds < DAY_SECONDS + 5, `${seconds} s`);
     }
@@ -206,7 +207,7 @@ function managerTests(store: () => TestStore): void {
     const first = await acquire('192.168.0.1');
     const again = await acquire('192.168.0.1', '10.5.200.0/24');
     assert.deepEqual(again.subnet, first.subnet);
-    const text = `Found lease (ip: ${first.subnet.v4.toString()} ipv6: ::/0) for current IP (192.168.0.1), reusing`;
+    const text = `Found lease (ip: ${formatSubnet(first.subnet)} ipv6: ::/0) for current IP (192.168.0.1), reusing`;
     assert.ok(lines.some((line) => line.includes(text)));
   });
 
@@ -214,7 +215,7 @@ function managerTests(store: () => TestStore): void {
     const first = await acquire('192.168.0.1');
     await store().putConfig('{"Network":"10.6.0.0/16"}');
     const second = await acquire('192.168.0.1');
-    assert.ok(subnetOf('10.6.0.0/16').v4.contains(second.subnet.v4.ip));
+    assert.match(formatSubnet(second.subnet), /^10\.6\./);
     const keys = (await store().registry().list(forever)).map(({ subnet }) => formatSubnetKey(subnet));
     assert.deepEqual(keys, [formatSubnetKey(second.subnet)]);
     assert.notDeepEqual(first.subnet, second.subnet);
@@ -227,7 +228,7 @@ function managerTests(store: () => TestStore): void {
     for (const unfit of ['10.9.1.0/24', '10.5.78.0/25', '10.5.0.0/24']) {
       await store().delete('10.5.78.0-24');
       const { subnet } = await acquire(`192.168.1.${unfit.length}`, unfit);
-      assert.notEqual(subnet.v4.toString(), unfit);
+      assert.notEqual(subnet.v4?.toString(), unfit);
     }
   });
 

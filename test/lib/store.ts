@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { Cidr4, formatIp4, parseIp4 } from '../../src/ip.js';
-import type { LeaseAttrs, LeaseSubnet } from '../../src/lease/lease.js';
+import type { LeaseAttrs } from '../../src/lease/lease.js';
 import { formatSubnetKey } from '../../src/lease/subnet-key.js';
 import { configureLog } from '../../src/log.js';
 import type { LeaseEvent } from '../../src/subnet/manager.js';
@@ -27,7 +27,7 @@ export function attrsOf(ip: string, more: Partial<LeaseAttrs> = {}): LeaseAttrs 
   };
 }
 
-export function subnetOf(cidr: string): LeaseSubnet {
+export function subnetOf(cidr: string): { v4: Cidr4; v6: null } {
   const v4 = Cidr4.parse(cidr);
   if (v4 === undefined) throw new Error(`not a subnet: ${cidr}`);
   return { v4, v6: null };

@@ -33,11 +33,11 @@ async function terminateOne(): Promise<void> {
 
 if (isMainThread) {
   // Once beforehand: the runtime keeps some threads and descriptors from the first use on.
-  new NetworkMonitor(OVERLAY).close();
+  new NetworkMonitor([OVERLAY]).close();
   await terminateOne();
   const before = holdings();
   for (let i = 0; i < CYCLES; i++) {
-    const monitor = new NetworkMonitor(OVERLAY);
+    const monitor = new NetworkMonitor([OVERLAY]);
     monitor.close();
     monitor.close();
   }
@@ -45,9 +45,9 @@ if (isMainThread) {
   for (let i = 0; i < TERMINATED_WORKERS; i++) await terminateOne();
   const report: WatchLeftovers = { before, afterCycles, afterTerminate: holdings() };
   process.stdout.write(JSON.stringify(report));
-  new NetworkMonitor(OVERLAY); // must not keep this process from its end
+  new NetworkMonitor([OVERLAY]); // must not keep this process from its end
 } else {
-  const monitor = new NetworkMonitor(OVERLAY);
+  const monitor = new NetworkMonitor([OVERLAY]);
   const never = new AbortController().signal;
   await monitor.next(null, never);
   parentPort?.postMessage('watching');

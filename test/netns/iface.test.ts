@@ -191,7 +191,7 @@ test('a way that changes is heard of and followed', async () => {
   const choice = { ...NO_CHOICE, ifaceCanReach: '10.9.0.1' };
   const first = select(choice, V4);
   assert.equal(first.name, 'eth1');
-  const monitor = new NetworkMonitor(new Cidr4(0x0af40000, 16), watchedBy(choice, V4));
+  const monitor = new NetworkMonitor([new Cidr4(0x0af40000, 16)], watchedBy(choice, V4));
   const forever = new AbortController().signal;
   try {
     await monitor.next(null, forever);

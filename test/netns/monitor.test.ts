@@ -22,7 +22,7 @@ after(() => run('ip', ['link', 'delete', 'watched']));
 
 /** A monitor that has nothing to tell (any more). */
 async function quiet<T>(use: (monitor: NetworkMonitor) => Promise<T>): Promise<T> {
-  const monitor = new NetworkMonitor(OVERLAY);
+  const monitor = new NetworkMonitor([OVERLAY]);
   try {
     await monitor.next(null, forever);
     return await use(monitor);

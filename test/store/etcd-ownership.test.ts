@@ -211,7 +211,7 @@ describe('an own lease', () => {
 
   it('of which a part was taken ends the daemon as well', async () => {
     const host = await Host.start(1, '192.168.0.1');
-    const half = `${PREFIX}/subnets/${host.lease.subnet.v4.network().toString('-').replace('-24', '-25')}`;
+    const half = `${PREFIX}/subnets/${formatSubnetKey(host.lease.subnet).replace('-24', '-25')}`;
     await etcd.ctl('put', half, valueOf('192.168.0.66'));
     await etcd.ctl('del', keyPath(host));
     await assert.rejects(

@@ -2,11 +2,14 @@ import assert from 'node:assert/strict';
 import { constants } from 'node:os';
 import { beforeEach, describe, test } from 'node:test';
 import { OverlayDevice } from '../../src/backend/device.js';
-import type { LinkControl } from '../../src/backend/device.js';
+import type { DeviceFamily, LinkControl } from '../../src/backend/device.js';
 import { Repairs } from '../../src/backend/repairs.js';
 import { FlannelError } from '../../src/errors.js';
+import type { Cidr } from '../../src/address.js';
 import { Cidr4 } from '../../src/ip.js';
-import type { Address, HostNetwork, Link, RouteEntry } from '../../src/netlink/rtnetlink.js';
+import { Cidr6 } from '../../src/ip6.js';
+import type { Ip6 } from '../../src/ip6.js';
+import type { Address, HostNetwork, HostNetwork6, Link, RouteEntry } from '../../src/netlink/rtnetlink.js';
 import { captureLog } from '../lib/store.js';
 
 const ADDRESS = new Cidr4(0x0af42100, 32); // 10.244.33.0
@@ -26,14 +29,17 @@ class FakeKernel implements LinkControl {
     gsoMaxSize: 65536,
     queueLength: 500,
     tun: null,
+    ipv6: { disabled: false, linkLocal: true },
   };
   addresses: Address[] = [];
   routes: RouteEntry[] = [];
+  v6: { addresses: Address<Ip6>[]; routes: RouteEntry<Ip6>[] } & HostNetwork6 = { addresses: [], routes: [] };
   /** errno names of what is refused. */
   refused = new Map<keyof LinkControl, string>();
 
   state(): HostNetwork {
-    return { links: this.link === null ? [] : [this.link], addresses: this.addresses, routes: this.routes };
+    const { link, addresses, routes, v6 } = this;
+    return { links: link === null ? [] : [link], addresses, routes, v6 };
   }
   bringUp(_: number, mtu: number): void {
     this.ask('bringUp');
@@ -45,6 +51,7 @@ class FakeKernel implements LinkControl {
   setDown(): void {
     this.set({ up: false });
     this.routes = this.routes.filter(({ linkIndex }) => linkIndex !== INDEX);
+    this.v6 = { addresses: [], routes: [] };
   }
   setQueueLength(_: number, queueLength: number): void {
     this.set({ queueLength });
@@ -53,16 +60,28 @@ class FakeKernel implements LinkControl {
     this.ask('setGsoMaxSize');
     this.set({ gsoMaxSize });
   }
-  addAddress(linkIndex: number, { ip, length }: Cidr4): void {
-    this.ask('addAddress');
-    this.addresses.push({ linkIndex, ip, length, scope: 0, flags: 0x80 });
+  allowIpv6(): void {
+    const { ipv6 } = this.present();
+    this.set({ ipv6: ipv6 && { ...ipv6, disabled: false } });
   }
-  addRoute({ ip, length }: Cidr4, linkIndex: number): void {
+  omitLinkLocal(): void {
+    const { ipv6 } = this.present();
+    this.set({ ipv6: ipv6 && { ...ipv6, linkLocal: false } });
+  }
+  addAddress(linkIndex: number, { ip, length }: Cidr): void {
+    this.ask('addAddress');
+    const common = { linkIndex, length, scope: 0, flags: 0x80 };
+    if (typeof ip === 'number') this.addresses.push({ ...common, ip });
+    else if (this.present().ipv6?.disabled === false) this.v6.addresses.push({ ...common, ip });
+    else throw refusal('EACCES');
+  }
+  addRoute({ ip, length }: Cidr, linkIndex: number): void {
     this.ask('addRoute');
     if (!this.present().up) throw refusal('ENETDOWN');
-    if (this.routes.some((route) => route.destination === ip && route.length === length))
-      throw refusal('EEXIST');
-    this.routes.push({ destination: ip, length, linkIndex });
+    const there = [...this.routes, ...this.v6.routes];
+    if (there.some((route) => route.destination === ip && route.length === length)) throw refusal('EEXIST');
+    if (typeof ip === 'number') this.routes.push({ destination: ip, length, linkIndex });
+    else this.v6.routes.push({ destination: ip, length, linkIndex });
   }
   private ask(call: keyof LinkControl): void {
     const code = this.refused.get(call);
@@ -88,7 +107,7 @@ beforeEach(() => {
   lines = captureLog();
   kernel = new FakeKernel();
   time = 0;
-  const settings = { name: 'flannel0', address: ADDRESS, network: NETWORK, mtu: MTU };
+  const settings = { name: 'flannel0', families: [{ address: ADDRESS, network: NETWORK }], mtu: MTU };
   device = new OverlayDevice(settings, new Repairs(() => time));
 });
 
@@ -245,4 +264,52 @@ test('resize changes MTU and super-packets, and what is restored from then on', 
     device.resize(1000, kernel);
   }, FlannelError);
   assert.equal(device.mtu, 1372);
+});
+
+describe('a device with IPv6', () => {
+  const ADDRESS6 = new Cidr6('fd00:5:0:21::', 128);
+  const NETWORK6 = new Cidr6('fd00:5::', 48);
+  const V6 = { address: ADDRESS6, network: NETWORK6 };
+
+  const make = (families: readonly DeviceFamily[]) => {
+    const settings = { name: 'flannel0', families, mtu: MTU };
+    device = new OverlayDevice(settings, new Repairs(), () => {
+      kernel.allowIpv6();
+    });
+    kernel.set({ ipv6: { disabled: true, linkLocal: true } });
+    device.configure(kernel.state(), kernel);
+  };
+  const assertRight6 = () => {
+    assert.deepEqual(kernel.link?.ipv6, { disabled: false, linkLocal: false });
+    assert.deepEqual(
+      kernel.v6.addresses.map(({ ip, length }) => [ip, length]),
+      [[ADDRESS6.ip, 128]],
+    );
+    assert.deepEqual(kernel.v6.routes, [{ destination: NETWORK6.ip, length: 48, linkIndex: INDEX }]);
+  };
+
+  test('beside IPv4 gets both, and both again from whoever takes them', () => {
+    make([{ address: ADDRESS, network: NETWORK }, V6]);
+    assertRight6();
+    assert.deepEqual([kernel.addresses.length, kernel.routes.length], [1, 1]);
+    kernel.setDown();
+    assert.equal(reconcile(), true);
+    assertRight6();
+    assert.deepEqual(said(), [
+      'W flannel0 was changed by somebody; restored state up, address fd00:5:0:21::/128, route 10.244.0.0/16, ' +
+        'route fd00:5::/48',
+    ]);
+    kernel.set({ ipv6: { disabled: true, linkLocal: true } });
+    assert.equal(reconcile(), true);
+    assertRight6();
+    assert.deepEqual(said(), [
+      'W flannel0 was changed by somebody; restored disable_ipv6 0, addr_gen_mode none',
+    ]);
+  });
+
+  test('alone has nothing of IPv4', () => {
+    make([V6]);
+    assertRight6();
+    assert.deepEqual([kernel.addresses, kernel.routes], [[], []]);
+  });
 });

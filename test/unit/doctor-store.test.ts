@@ -13,13 +13,14 @@ function observed(argv: readonly string[], store: Partial<StoreFacts> & Pick<Sto
   return {
     options: command.options,
     store: { ...nothing, ...store },
-    host: { links: [], addresses: [], routes: [] },
+    host: { links: [], addresses: [], routes: [], v6: null },
     external: null,
     externalProblem: null,
     attrs: null,
     settingsProblem: null,
     port: 8285,
-    ownSubnet: null,
+    underlay: 'ipv4',
+    ownSubnets: { v4: null, v6: null },
     owner: { alive: false, device: null },
   };
 }

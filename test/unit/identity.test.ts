@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { PeerRoutes } from '../../src/backend/peer-routes.js';
+import type { RouteSettings } from '../../src/backend/peer-routes.js';
 import { FlannelError } from '../../src/errors.js';
 import {
   formatAnnouncement,
   formatOwnPort,
+  formatPublicIp,
   ownPortOf,
   probesMtuOf,
   sameHost,
@@ -55,6 +57,19 @@ describe('the port that a host announces', () => {
   });
 });
 
+test('a host without an IPv4 address is its IPv6 one', () => {
+  const v6 = (publicIpV6: string | null, more: Partial<LeaseAttrs> = {}) =>
+    attrsOf('0.0.0.0', { publicIpV6, ...more });
+  assert.ok(sameHost(v6('2001:db8::1'), v6('2001:db8::1')));
+  assert.ok(!sameHost(v6('2001:db8::1'), v6('2001:db8::2')));
+  assert.ok(!sameHost(v6('2001:db8::1'), v6('2001:db8::1', { backendData: '{"Port":9000}' })));
+  assert.ok(!sameHost(v6(null), v6(null)));
+  assert.ok(!sameHost(v6('2001:db8::1'), attrsOf('192.168.0.1', { publicIpV6: '2001:db8::1' })));
+  assert.ok(sameHost(attrsOf('192.168.0.1', { publicIpV6: '2001:db8::1' }), attrsOf('192.168.0.1')));
+  assert.equal(formatPublicIp(v6('2001:db8::1')), '2001:db8::1');
+  assert.equal(formatPublicIp(attrsOf('192.168.0.1', { publicIpV6: '2001:db8::1' })), '192.168.0.1');
+});
+
 test('a host is its public IP and its own port', () => {
   assert.ok(sameHost(announcing(null), announcing(null)));
   assert.ok(sameHost(announcing(null), announcing('{"Port":"broken"}')));
@@ -64,13 +79,15 @@ test('a host is its public IP and its own port', () => {
   assert.ok(!sameHost(announcing('{"Port":9000}'), { ...announcing('{"Port":9000}'), publicIp: 1 }));
 });
 
+const V4: RouteSettings = { networkPort: 8285, underlay: 'ipv4', carries: { v4: true, v6: false } };
+
 describe('routes to peers', () => {
   let lines: string[];
   beforeEach(() => (lines = captureLog()));
   const lease = (n: number, attrs: LeaseAttrs): Lease => ({ subnet: subnetOf(`10.5.${n}.0/24`), attrs });
 
   test('lead to their own ports, else to that of the network', () => {
-    const routes = new PeerRoutes(8285).of([
+    const routes = new PeerRoutes(V4).of([
       lease(1, announcing(null)),
       lease(2, announcing('{"Port":9000}')),
       lease(3, announcing('{"Port":51820}', 'wireguard')),
@@ -83,7 +100,7 @@ describe('routes to peers', () => {
   });
 
   test('a port that makes no sense is warned of once and replaced', () => {
-    const routes = new PeerRoutes(8285);
+    const routes = new PeerRoutes(V4);
     const broken = lease(1, announcing('{"Port":"9000"}'));
     for (let i = 0; i < 3; i++) assert.equal(routes.of([broken])[0]?.port, 8285);
     assert.equal(lines.length, 1);
@@ -97,7 +114,7 @@ describe('routes to peers', () => {
   });
 
   test('a lease without a public IP is left out', () => {
-    const routes = new PeerRoutes(8285);
+    const routes = new PeerRoutes(V4);
     for (let i = 0; i < 3; i++) assert.deepEqual(routes.of([lease(1, attrsOf('0.0.0.0'))]), []);
     assert.equal(lines.length, 1);
     assert.match(lines[0] ?? '', /ignoring the lease 10\.5\.1\.0\/24: its public IP is 0\.0\.0\.0/);

@@ -16,14 +16,15 @@ import fc from 'fast-check';
 import { ENV_WORDS, soup } from '../lib/soup.js';
 import { FlannelError } from '../../src/errors.js';
 import { Cidr4 } from '../../src/ip.js';
+import { Cidr6 } from '../../src/ip6.js';
 import { configureLog } from '../../src/log.js';
-import { formatSubnetFile, readPreviousSubnet, writeSubnetFile } from '../../src/subnet/subnet-file.js';
+import { formatSubnetFile, readPreviousSubnets, writeSubnetFile } from '../../src/subnet/subnet-file.js';
 import { SubnetFileWriter } from '../../src/subnet/subnet-file-writer.js';
 import { eventually } from '../lib/eventually.js';
 
 const CONTENT = {
-  network: new Cidr4(0x0a050000, 16),
-  subnet: new Cidr4(0x0a054800, 24),
+  v4: { network: new Cidr4(0x0a050000, 16), subnet: new Cidr4(0x0a054800, 24) },
+  v6: null,
   mtu: 1472,
   ipMasq: false,
 };
@@ -56,10 +57,20 @@ describe('formatSubnetFile', () => {
   test('the subnet is named by its first usable address, the network by its first', () => {
     const text = formatSubnetFile({
       ...CONTENT,
-      network: new Cidr4(0x0a050709, 16),
-      subnet: new Cidr4(0x0a0548fe, 30),
+      v4: { network: new Cidr4(0x0a050709, 16), subnet: new Cidr4(0x0a0548fe, 30) },
     });
     assert.match(text, /^FLANNEL_NETWORK=10\.5\.0\.0\/16\nFLANNEL_SUBNET=10\.5\.72\.253\/30\n/);
+  });
+
+  test('with IPv6, and with nothing else', () => {
+    const v6 = { network: new Cidr6('fd00:5::9', 48), subnet: new Cidr6('fd00:5:0:72::', 64) };
+    const lines = 'FLANNEL_IPV6_NETWORK=fd00:5::/48\nFLANNEL_IPV6_SUBNET=fd00:5:0:72::1/64\n';
+    const [both, alone] = [
+      formatSubnetFile({ ...CONTENT, v6 }),
+      formatSubnetFile({ ...CONTENT, v4: null, v6 }),
+    ];
+    assert.equal(both, TEXT.replace('FLANNEL_MTU', `${lines}FLANNEL_MTU`));
+    assert.equal(alone, `${lines}FLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n`);
   });
 });
 
@@ -152,17 +163,28 @@ describe('SubnetFileWriter', () => {
   });
 });
 
-describe('readPreviousSubnet', () => {
+describe('readPreviousSubnets', () => {
+  test('gives what was written of IPv6, in network form', async () => {
+    const path = join(directory, 'subnet.env');
+    const v6 = { network: new Cidr6('fd00:5::', 48), subnet: new Cidr6('fd00:5:0:72::', 64) };
+    await writeSubnetFile(path, { ...CONTENT, v6 });
+    const { v4, v6: read } = readPreviousSubnets(path);
+    assert.deepEqual([v4?.toString(), read?.toString()], ['10.5.72.0/24', 'fd00:5:0:72::/64']);
+    writeFileSync(path, 'FLANNEL_IPV6_SUBNET=fd00:5:0:72::1/64,10.5.72.1/24,fd00:5:0:73::1/64');
+    assert.equal(readPreviousSubnets(path).v6, null, 'two of them');
+    assert.match(logged.join(''), /expected an IPv6 CIDR; skipped/);
+  });
+
   function read(text: string | Buffer): string | undefined {
     const path = join(directory, 'subnet.env');
     writeFileSync(path, text);
-    return readPreviousSubnet(path)?.toString();
+    return readPreviousSubnets(path).v4?.toString();
   }
 
   test('reads back what was written', async () => {
     const path = join(directory, 'subnet.env');
     await writeSubnetFile(path, CONTENT);
-    assert.equal(readPreviousSubnet(path)?.toString(), '10.5.72.0/24');
+    assert.equal(readPreviousSubnets(path).v4?.toString(), '10.5.72.0/24');
     assert.equal(logged.length, 0);
   });
 
@@ -211,10 +233,10 @@ describe('readPreviousSubnet', () => {
   });
 
   test('a missing file is silent, an unreadable one is logged', () => {
-    assert.equal(readPreviousSubnet(join(directory, 'missing', 'subnet.env')), null);
+    assert.deepEqual(readPreviousSubnets(join(directory, 'missing', 'subnet.env')), { v4: null, v6: null });
     assert.equal(logged.length, 0);
-    assert.equal(readPreviousSubnet(directory), null);
-    assert.equal(readPreviousSubnet('a\u0000b'), null);
+    assert.equal(readPreviousSubnets(directory).v4, null);
+    assert.equal(readPreviousSubnets('a\u0000b').v4, null);
     assert.equal(logged.length, 2);
   });
 

@@ -16,7 +16,7 @@ describe('subnet keys', () => {
   test('IPv4', () => {
     const subnet = parseSubnetKey('10.5.1.0-24');
     assert(subnet);
-    assert.equal(subnet.v4.toString(), '10.5.1.0/24');
+    assert.equal(subnet.v4?.toString(), '10.5.1.0/24');
     assert.equal(subnet.v6, null);
     assert.equal(formatSubnetKey(subnet), '10.5.1.0-24');
   });
@@ -25,20 +25,29 @@ describe('subnet keys', () => {
     const key = '10.12.13.0-24&fd00:12:13::-56';
     const subnet = parseSubnetKey(key);
     assert(subnet);
-    assert.equal(subnet.v4.toString(), '10.12.13.0/24');
+    assert.equal(subnet.v4?.toString(), '10.12.13.0/24');
     assert.equal(subnet.v6?.toString(), 'fd00:12:13::/56');
     assert.equal(formatSubnetKey(subnet), key);
   });
 
+  test('IPv6 only', () => {
+    const key = '0.0.0.0-0&fd00:12:13::-64';
+    const subnet = parseSubnetKey(key);
+    assert(subnet);
+    assert.equal(subnet.v4, null);
+    assert.equal(subnet.v6?.toString(), 'fd00:12:13::/64');
+    assert.equal(formatSubnetKey(subnet), key);
+  });
+
   test('behind the path of the entry', () => {
-    assert.equal(parseSubnetKey('/coreos.com/network/subnets/10.5.1.0-24')?.v4.toString(), '10.5.1.0/24');
+    assert.equal(parseSubnetKey('/coreos.com/network/subnets/10.5.1.0-24')?.v4?.toString(), '10.5.1.0/24');
   });
 
   test('host bits are kept, so that the key leads back to the entry', () => {
     const subnet = parseSubnetKey('10.5.1.7-24');
     assert(subnet);
     assert.equal(formatSubnetKey(subnet), '10.5.1.7-24');
-    assert.equal(subnet.v4.network().toString(), '10.5.1.0/24');
+    assert.equal(subnet.v4?.network().toString(), '10.5.1.0/24');
   });
 
   test('lengths that flannel cannot hold', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { readUdpSettings } from '../../src/backend/udp-settings.js';
+import { hostStack, readUdpSettings } from '../../src/backend/udp-settings.js';
 import type { UdpSettings } from '../../src/backend/udp-settings.js';
 import { parseNetworkConfig } from '../../src/config.js';
 import { FlannelError } from '../../src/errors.js';
@@ -49,5 +49,40 @@ describe('the Backend object', () => {
           error.message.includes('expected "peer", "subnet" or "none"'),
       );
     }
+  });
+});
+
+describe('the family of the datagrams', () => {
+  const config = (enableIPv4: boolean, enableIPv6: boolean, backend: object = {}) => ({
+    ...parseNetworkConfig('{"Network":"10.244.0.0/16"}'),
+    enableIPv4,
+    enableIPv6,
+    backend: JSON.stringify({ Type: 'udp', ...backend }),
+  });
+  const quiet = { ...options, controlSocket: 'none' };
+
+  test('is IPv4 wherever the network has that, unless the config says otherwise', () => {
+    assert.equal(readUdpSettings(config(true, true), quiet).underlay, 'ipv4');
+    assert.equal(readUdpSettings(config(false, true), quiet).underlay, 'ipv6');
+    assert.equal(readUdpSettings(config(true, false, { Underlay: 'ipv6' }), quiet).underlay, 'ipv6');
+    assert.throws(
+      () => readUdpSettings(config(false, true, { Underlay: 'ipv4' }), quiet),
+      /Underlay is "ipv4", but EnableIPv4 is false: leave it out, or set it to "ipv6"/,
+    );
+    assert.throws(() => readUdpSettings(config(true, true, { Underlay: 6 }), quiet), /"ipv4" or "ipv6"/);
+  });
+
+  test('is one that hosts need an address of', () => {
+    assert.deepEqual(hostStack(config(true, false)), { enableIPv4: true, enableIPv6: false });
+    const over6 = hostStack(config(true, false, { Underlay: 'ipv6' }));
+    assert.deepEqual(over6, { enableIPv4: true, enableIPv6: true });
+  });
+
+  test('does not change that IPv6 inside needs an MTU of 1280', () => {
+    assert.equal(readUdpSettings(config(true, true, { MTU: 1280 }), quiet).mtu, 1280);
+    assert.throws(
+      () => readUdpSettings(config(true, true, { MTU: 1279 }), quiet),
+      /MTU 1279 must be from 1280/,
+    );
   });
 });

@@ -28,6 +28,7 @@ interface Filter {
 export function checkFirewall(observed: Observed): Finding[] {
   const { external } = observed;
   if (external === null) return [skipped(ID, 'there is no interface to look at')];
+  if (observed.underlay === 'ipv6') return [skipped(ID, 'rules about datagrams over IPv6 are not looked at')];
   const unseen: string[] = [];
   const filters = [...readIptables(unseen), ...readNftables(unseen)];
   const findings = new Map<string, Finding>();

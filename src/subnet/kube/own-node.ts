@@ -107,8 +107,8 @@ export class OwnNode {
 
   /** A node that was deleted and has come back may have got another pod CIDR, or none yet. */
   private checkSubnet(node: KubeNode): void {
-    const before = this.subnet?.v4;
-    if (before === undefined || node.podCidrs.length === 0) return;
+    const before = this.subnet?.v4 ?? null;
+    if (before === null || node.podCidrs.length === 0) return;
     let now: string | undefined;
     try {
       const { v4 } = podCidrsOf(node);

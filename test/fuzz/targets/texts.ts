@@ -108,7 +108,7 @@ const subnetKey: Target = {
       const subnet = parseSubnetKey(key);
       if (subnet === undefined) return;
       assert(key.endsWith(formatSubnetKey(subnet)));
-      assert(subnet.v4.length <= 31);
+      assert((subnet.v4?.length ?? 0) <= 31);
     },
   ),
 };
