@@ -23,16 +23,20 @@ class MssClamp {
  public:
   /// `mtu`: of the overlay, in bytes; 0: leave all as it is.
   void set(uint16_t mtu) noexcept { mtu_.store(mtu, std::memory_order_relaxed); }
-  [[nodiscard]] bool on() const noexcept { return mtu_.load(std::memory_order_relaxed) != 0; }
+  [[nodiscard]] uint16_t mtu() const noexcept { return mtu_.load(std::memory_order_relaxed); }
+  [[nodiscard]] bool on() const noexcept { return mtu() != 0; }
 
   /// `largest`: of the packets that the path to the peer carries.
   void apply(std::span<uint8_t> packet, size_t largest) const noexcept {
-    const uint16_t mtu = mtu_.load(std::memory_order_relaxed);
-    if (mtu != 0) clamp_mss(packet, std::min<size_t>(mtu, largest));
+    const uint16_t most = mtu();
+    if (most != 0) clamp_mss(packet, std::min<size_t>(most, largest));
   }
 
  private:
   std::atomic<uint16_t> mtu_{0};
 };
+
+/// Never to clamp.
+inline const MssClamp kNoMssClamp;
 
 }  // namespace flannel

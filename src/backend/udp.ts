@@ -9,7 +9,7 @@ import { Cidr4 } from '../ip.js';
 import type { Ip4 } from '../ip.js';
 import { Cidr6 } from '../ip6.js';
 import type { Ip6 } from '../ip6.js';
-import { formatOwnPort } from '../lease/identity.js';
+import { formatAnnouncement } from '../lease/identity.js';
 import { formatSubnet } from '../lease/lease.js';
 import type { Lease, LeaseAttrs, LeaseSubnet } from '../lease/lease.js';
 import { log } from '../log.js';
@@ -51,6 +51,7 @@ export function createUdpBackend(
       const dataplane = new Dataplane({
         ...settings.dataplane,
         tunName: TUN_NAME,
+        clampMtu: settings.clampMss ? mtu : 0,
         bindAddress,
         port: settings.port,
         tunnelAddress: addresses.find((ip): ip is Ip4 => typeof ip === 'number') ?? 0,
@@ -70,18 +71,21 @@ export function createUdpBackend(
 }
 
 /**
- * Where there is no IPv6, udp announces neither type nor data, except a port of the host's own. That a host carries IPv6
+ * Where there is no IPv6, udp announces neither type nor data, except a port of the host's own and that it probes. That a host carries IPv6
  * others have to be told: stock flannel's udp does not, and takes such packets for IPv4.
  */
 function attrsAt(
   { publicIp, publicIpV6 }: ExternalInterface,
-  { port, networkPort, carries }: UdpSettings,
+  { port, networkPort, carries, dataplane }: UdpSettings,
 ): LeaseAttrs {
   return {
     publicIp: publicIp ?? 0,
     publicIpV6,
     backendType: carries.v6 ? 'udp' : '',
-    backendData: port === networkPort ? null : formatOwnPort(port),
+    backendData: formatAnnouncement({
+      port: port === networkPort ? null : port,
+      probesMtu: dataplane.probeMtu,
+    }),
     backendV6Data: carries.v6 ? '{}' : null,
   };
 }
@@ -221,6 +225,7 @@ export class UdpNetwork implements BackendNetwork {
     this.external = external;
     const mtu = overlayMtu(external, this.settings);
     if (mtu === this.mtu) return;
+    if (this.settings.clampMss) this.dataplane.clampMss(mtu);
     withNetlink((netlink) => {
       this.tun.resize(mtu, netlink);
     });
