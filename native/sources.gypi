@@ -54,6 +54,7 @@
       "test/netlink_test.cc",
       "test/offload_test.cc",
       "test/path_mtu_test.cc",
+      "test/path_prober_test.cc",
       "test/peers_test.cc",
       "test/probe_search_test.cc",
       "test/receive_matrix_test.cc",
