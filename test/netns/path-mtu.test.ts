@@ -166,12 +166,13 @@ describe('a path that is narrow and says nothing', () => {
   });
 });
 
-/** Counts what arrives at a host and fits `match`. */
+/** Counts what arrives at a host and fits `match`, until the next such count begins. */
 async function counted(host: Host, ...match: readonly string[]): Promise<() => Promise<number>> {
   await host.exec('iptables', '-A', 'INPUT', ...match);
   return async () => {
     const { stdout } = await host.exec('iptables', '-nvxL', 'INPUT');
-    return Number(/^\s*(\d+)/.exec(stdout.split('\n')[2] ?? '')?.[1]);
+    const [last = ''] = stdout.trimEnd().split('\n').slice(-1);
+    return Number(/^\s*(\d+)/.exec(last)?.[1]);
   };
 }
 
@@ -238,6 +239,18 @@ describe('the segment size that a SYN announces', () => {
       );
       await tcpStream(a.host, b.host, b.overlayAddress, { bytes: BYTES });
       assert.equal(await syns(), 1);
+      if (clamp) {
+        await a.host.ip('link', 'set', 'eth0', 'mtu', String(NARROW));
+        await eventually(async () => {
+          assert.match(await a.host.ip('link', 'show', 'flannel0'), new RegExp(` mtu ${FITS} `));
+        });
+        const smaller = await counted(
+          b.host,
+          ...['-i', 'flannel0', '-p', 'tcp', '--syn', '-m', 'tcpmss', '--mss', String(FITS - 40)],
+        );
+        await tcpStream(a.host, b.host, b.overlayAddress, { bytes: BYTES });
+        assert.equal(await smaller(), 1, 'the MTU has changed');
+      }
       await endAccounted(a, b);
     });
   }
