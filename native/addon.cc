@@ -26,6 +26,8 @@ constexpr size_t kWordsPerRoute = 2 * kWordsPerAddress + 2;
 constexpr size_t kWordsPerPeer = kWordsPerAddress + 2;
 constexpr size_t kWordsPerRefusal = 2 * kWordsPerAddress;
 constexpr size_t kFiguresPerPeer = 4;
+/// Above a route's port.
+constexpr uint32_t kAnswersProbes = 0x10000;
 
 /// A SystemError as the JS Error that index.d.ts calls NativeError.
 Napi::Error to_js(Napi::Env env, const SystemError& error) {
@@ -160,6 +162,8 @@ DataplaneOptions read_options(const Napi::CallbackInfo& info) {
     options.tunnel_addresses.ipv6 = read_address(tunnel_address6, "tunnelAddress6");
   }
   options.source_check = source_check_field(object);
+  options.clamp_mtu = static_cast<uint16_t>(number_field(object, "clampMtu", UINT16_MAX));
+  options.probe_mtu = object.Get("probeMtu").ToBoolean();
   return options;
 }
 
@@ -192,11 +196,12 @@ std::vector<Route> read_routes(const Napi::CallbackInfo& info, bool removals) {
   for (size_t i = 0; i < words.ElementLength(); i += kWordsPerRoute) {
     const uint32_t* word = words.Data() + i;
     const uint32_t length = word[kWordsPerAddress];
-    const uint32_t port = word[kWordsPerRoute - 1];
+    const uint32_t port = word[kWordsPerRoute - 1] & ~kAnswersProbes;
+    const bool answers_probes = (word[kWordsPerRoute - 1] & kAnswersProbes) != 0;
     if (length > Prefix::kBits || (port == 0 && !removals) || port > UINT16_MAX) throw fail();
     const NextHop next_hop{address_of(word + kWordsPerAddress + 1),
                            htons(static_cast<uint16_t>(port))};
-    routes.push_back({{address_of(word), static_cast<uint8_t>(length)}, next_hop});
+    routes.push_back({{address_of(word), static_cast<uint8_t>(length)}, next_hop, answers_probes});
   }
   return routes;
 }
@@ -241,6 +246,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
                         InstanceMethod<&DataplaneObject::change_routes>("changeRoutes"),
                         InstanceMethod<&DataplaneObject::stats>("stats"),
                         InstanceMethod<&DataplaneObject::peers>("peers"),
+                        InstanceMethod<&DataplaneObject::clamp_mss>("clampMss"),
                         InstanceMethod<&DataplaneObject::learn_path_mtus>("learnPathMtus"),
                         InstanceMethod<&DataplaneObject::take_refusals>("takeRefusals"),
                         InstanceMethod<&DataplaneObject::rebind>("rebind"),
@@ -388,6 +394,14 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
     result.Set("words", words);
     result.Set("figures", figures);
     return result;
+  }
+
+  void clamp_mss(const Napi::CallbackInfo& info) {
+    const double mtu = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : -1;
+    if (!(mtu >= 0 && mtu <= UINT16_MAX)) {
+      throw Napi::RangeError::New(info.Env(), "clampMss takes an MTU");
+    }
+    core_->clamp_mss(static_cast<uint16_t>(mtu));
   }
 
   void learn_path_mtus(const Napi::CallbackInfo& info) {

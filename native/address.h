@@ -113,6 +113,10 @@ struct SocketAddress {
     if (v6.sin6_family != AF_INET6) return {};
     return Address::of_bytes(std::span<const uint8_t, Address::kBytes>(v6.sin6_addr.s6_addr));
   }
+
+  /// In network order, at one place in both forms.
+  [[nodiscard]] in_port_t port() const noexcept { return v4.sin_port; }
 };
+static_assert(offsetof(sockaddr_in, sin_port) == offsetof(sockaddr_in6, sin6_port));
 
 }  // namespace flannel

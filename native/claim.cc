@@ -80,6 +80,8 @@ void unpack(const Message& offer, std::vector<UniqueFd> descriptors, Claim& clai
                           static_cast<uint16_t>(offer.port),
                           tunnel_addresses,
                           static_cast<SourceCheck>(offer.source_check),
+                          static_cast<uint16_t>(offer.clamp_mtu),
+                          offer.probe_mtu != 0,
                           {}};
   for (uint32_t i = 0; i < offer.queues; i++) {
     Queue& queue = inheritance.queues.emplace_back();

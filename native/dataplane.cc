@@ -153,6 +153,8 @@ void Dataplane::require(FeatureSet missing, const char* of) const {
 
 void Dataplane::build_lanes(std::vector<Queue> queues) {
   const size_t batch_size = features_.has(Feature::batch) ? kBatchSize : 1;
+  clamp_.set(options_.clamp_mtu);
+  if (options_.probe_mtu) prober_ = std::make_unique<PathProber>();
   fib_ = std::make_unique<Snapshot<Fib>>(Fib::build({}), queues.size() * 2);
   for (Queue& queue : queues) {
     const size_t reader = lanes_.size() * 2;
@@ -168,10 +170,10 @@ void Dataplane::build_lanes(std::vector<Queue> queues) {
     const IcmpSockets icmp{icmp_.get(), icmpv6_.get()};
     lane.encap =
         std::make_unique<Encap>(tun, senders, fib_->reader(reader), icmp, options_.tunnel_addresses,
-                                batch_size, lane.encap_counters, syscalls_);
-    lane.decap =
-        std::make_unique<Decap>(udp, tun, fib_->reader(reader + 1), options_.tunnel_addresses,
-                                batch_size, features_, lane.decap_counters, options_.source_check);
+                                batch_size, lane.encap_counters, syscalls_, clamp_);
+    lane.decap = std::make_unique<Decap>(
+        udp, tun, fib_->reader(reader + 1), options_.tunnel_addresses, batch_size, features_,
+        lane.decap_counters, options_.source_check, options_.probe_mtu, clamp_);
   }
 }
 
@@ -272,13 +274,9 @@ void Dataplane::reopen_device(bool persistent) {
 
 Estate Dataplane::estate() const {
   const std::lock_guard lock(address_);
-  Estate estate{virtio_,
-                features_.get(),
-                options_.bind_address,
-                options_.port,
-                options_.tunnel_addresses,
-                options_.source_check,
-                {}};
+  Estate estate{virtio_,       features_.get(),           options_.bind_address,
+                options_.port, options_.tunnel_addresses, options_.source_check,
+                clamp_.mtu(),  options_.probe_mtu,        {}};
   for (const auto& lane : lanes_) {
     auto& queue = estate.queues.emplace_back();
     queue.tun = lane->queue.tun.get();
@@ -335,6 +333,7 @@ void Dataplane::publish(std::unique_ptr<const Fib> fib) {
   for (const uint32_t slot : routes_.peers().take_new()) {
     before_[slot] = figures(slot);
     looked_at_[slot] = before_[slot].out.packets;
+    if (prober_) prober_->forget(slot);
   }
   fib_->publish(std::move(fib));
 }
@@ -350,7 +349,12 @@ PeerFigures Dataplane::figures(uint32_t slot) const noexcept {
 }
 
 void Dataplane::learn_path_mtus(size_t link_mtu) {
+  if (state_ == State::closed) return;
   PeerSlots& slots = routes_.peers();
+  if (prober_) {
+    prober_->turn(std::chrono::steady_clock::now(), slots, options_.bind_address, link_mtu,
+                  [this](uint32_t slot) { return figures(slot).out.packets; });
+  }
   const auto count = static_cast<uint32_t>(slots.peers().size());
   std::vector<uint32_t> due;
   for (uint32_t i = 0; i < count && due.size() < kMostLooks; i++) {
@@ -359,18 +363,25 @@ void Dataplane::learn_path_mtus(size_t link_mtu) {
     if (peer.slot == Peer::kNone) continue;
     // To a peer whose path is narrow it may be that nothing is sent any more, for being too large.
     const uint64_t packets = figures(slot).out.packets;
-    if (std::exchange(looked_at_[slot], packets) != packets || peer.largest != Peer::kAnySize) {
+    if (std::exchange(looked_at_[slot], packets) != packets || peer.largest != Peer::kAnySize ||
+        probed_mtu(slot) != 0) {
       due.push_back(slot);
     }
   }
-  if (due.empty() || state_ == State::closed) return;
+  if (due.empty()) return;
   const PathMtuLookup lookup(options_.bind_address);
   bool changed = false;
   for (const uint32_t slot : due) {
-    const size_t bytes = lookup.of(slots.peers()[slot]);
+    size_t bytes = lookup.of(slots.peers()[slot]);
+    if (const size_t probed = probed_mtu(slot); probed != 0) bytes = std::min(bytes, probed);
     changed |= slots.set_path_mtu(slot, bytes < link_mtu ? bytes : 0);
   }
   if (changed) publish(fib_->current().after({}, routes_));
+}
+
+/// What probes have found out about a path, in bytes of an outer packet; 0: nothing.
+size_t Dataplane::probed_mtu(uint32_t slot) const noexcept {
+  return prober_ && routes_.peers().peers()[slot].answers_probes ? prober_->path_mtu(slot) : 0;
 }
 
 std::vector<PeerFigures> Dataplane::peers() const {

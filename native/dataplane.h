@@ -14,6 +14,8 @@
 #include "decap.h"
 #include "encap.h"
 #include "fib.h"
+#include "mss.h"
+#include "path_prober.h"
 #include "snapshot.h"
 #include "stats.h"
 #include "syscalls.h"
@@ -35,6 +37,8 @@ struct DataplaneOptions {
   SocketBuffers buffers;
   TunnelAddresses tunnel_addresses;
   SourceCheck source_check = SourceCheck::none;
+  uint16_t clamp_mtu = 0;  // see clamp_mss()
+  bool probe_mtu = false;  // answers probes of peers, and sends such to peers that do
 };
 
 /// A TUN queue with the sockets that serve it.
@@ -54,6 +58,8 @@ struct Inheritance {
   uint16_t port;
   TunnelAddresses tunnel_addresses;
   SourceCheck source_check;
+  uint16_t clamp_mtu;
+  bool probe_mtu;
   std::vector<Queue> queues;
 };
 
@@ -70,6 +76,8 @@ struct Estate {
   uint16_t port;
   TunnelAddresses tunnel_addresses;
   SourceCheck source_check;
+  uint16_t clamp_mtu;
+  bool probe_mtu;
   std::vector<Borrowed> queues;
 };
 
@@ -147,9 +155,13 @@ class Dataplane {
     std::vector<Refusal> wrong_subnets;
   };
   Refusals take_refusals();
+  /// Lowers the segment sizes that TCP announces, both ways, to packets of `mtu` bytes, and to what
+  /// a narrower path carries; 0: no more. Under running workers.
+  void clamp_mss(uint16_t mtu) noexcept { clamp_.set(mtu); }
   /// Asks the kernel what the paths to peers carry: those that packets were sent to since it was
-  /// last asked, and those whose path was narrow, a bounded number a call and in turn. A path
-  /// counts as narrow below `link_mtu`, in bytes. To be called regularly, by the thread that sets
+  /// last asked, and those whose path was narrow, a bounded number a call and in turn. With
+  /// `probe_mtu` the peers are asked as well, and the smaller answer counts. A path counts as
+  /// narrow below `link_mtu`, in bytes. To be called every second or so, by the thread that sets
   /// routes.
   void learn_path_mtus(size_t link_mtu);
   /// As the thread that sets routes sees them, in the order of their slots.
@@ -178,6 +190,7 @@ class Dataplane {
   void check(std::span<const Route> routes) const;
   void publish(std::unique_ptr<const Fib> fib);
   [[nodiscard]] PeerFigures figures(uint32_t slot) const noexcept;
+  [[nodiscard]] size_t probed_mtu(uint32_t slot) const noexcept;
 
   enum class State : uint8_t { opened, started, closed };
 
@@ -194,6 +207,8 @@ class Dataplane {
   std::vector<PeerFigures> before_;  // by slot: what was counted there for the peers before
   std::vector<uint64_t> looked_at_;  // by slot: packets out when the kernel was asked for its path
   uint32_t next_look_ = 0;           // the slot to go on with
+  std::unique_ptr<PathProber> prober_;  // with probe_mtu
+  MssClamp clamp_;
   std::unique_ptr<Snapshot<Fib>> fib_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<std::unique_ptr<Worker>> workers_;

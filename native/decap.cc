@@ -2,12 +2,14 @@
 //
 //   1. receive a batch of datagrams                            (turn, UdpSocket::receive)
 //   2. drop what no peer has sent                              (take, refuse)
-//   3. take rows of datagrams apart (UDP_GRO)                  (take)
-//   4. check length and header                                 (forward)
-//   5. drop what is not from its peer's subnet                 (forward)
-//   6. TTL - 1; ran out: time-exceeded                         (forward)
-//   7. join the packets of a flow to super-packets             (write, Merger::add)
-//   8. write each of them to the TUN queue at once             (flush, TunQueue::write)
+//   3. answer probes of the path's MTU                         (take, ProbeResponder)
+//   4. take rows of datagrams apart (UDP_GRO)                  (take)
+//   5. check length and header                                 (forward)
+//   6. drop what is not from its peer's subnet                 (forward)
+//   7. TTL - 1; ran out: time-exceeded                         (forward)
+//   8. lower the segment size that a SYN announces             (forward, MssClamp)
+//   9. join the packets of a flow to super-packets             (write, Merger::add)
+//  10. write each of them to the TUN queue at once             (flush, TunQueue::write)
 //
 // A row has one source, so the second step is one look-up for all of its packets. Whether the
 // others are done depends on SourceCheck.
@@ -103,7 +105,8 @@ uint32_t slot_of(const Fib& fib, const ReceiveBatch::Datagram& row, uint32_t at_
 
 Decap::Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib,
              const TunnelAddresses& addresses, size_t batch_size, ActiveFeatures& features,
-             Counters& counters, SourceCheck source_check)
+             Counters& counters, SourceCheck source_check, bool answers_probes,
+             const MssClamp& clamp)
     : udp_(udp),
       tun_(tun),
       fib_(fib),
@@ -111,6 +114,8 @@ Decap::Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib,
       source_check_(source_check),
       carries_ipv6_(!addresses.ipv6.is_none()),
       icmp_(addresses.ipv4, addresses.ipv6.to_bytes(), counters, Counter::decap_icmp_throttled),
+      probes_(answers_probes, udp, counters),
+      clamp_(clamp),
       pool_(batch_size),
       batch_(pool_),
       watch_(Histogram::decap_latency_seconds, batch_size),
@@ -157,6 +162,7 @@ size_t Decap::take(const Fib& fib, const ReceiveBatch::Datagram& row) noexcept {
     counters_.add(row.truncated ? Counter::decap_oversized : Counter::decap_short);
     return 1;
   }
+  if (probes_.takes(row)) return probes_.take(row, peer != Peer::kNone);
   size_t count = 0;
   for (auto rest = row.payload; !rest.empty(); count++) {
     const size_t size = std::min(row.segment_size, rest.size());
@@ -210,6 +216,10 @@ void Decap::forward(const Fib& fib, Packet packet, std::span<uint8_t> bytes,
     return answer(fib, IcmpError::time_exceeded, packet);
   }
   take_hop(packet);
+  if (clamp_.on()) {
+    const Peer* sender = fib.lookup(source_of(packet));
+    clamp_.apply(bytes, sender == nullptr ? Peer::kAnySize : largest_for(packet, *sender));
+  }
   write(bytes);
 }
 

@@ -6,7 +6,9 @@
 #include "fib.h"
 #include "gro.h"
 #include "icmp_responder.h"
+#include "mss.h"
 #include "packet.h"
+#include "probe_responder.h"
 #include "snapshot.h"
 #include "source_check.h"
 #include "stats.h"
@@ -21,7 +23,8 @@ class Decap {
   /// Everything is borrowed.
   Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib, const TunnelAddresses& addresses,
         size_t batch_size, ActiveFeatures& features, Counters& counters,
-        SourceCheck source_check = SourceCheck::none);
+        SourceCheck source_check = SourceCheck::none, bool answers_probes = false,
+        const MssClamp& clamp = kNoMssClamp);
 
   /// Never Turn::blocked: what the TUN device refuses is dropped and counted.
   Turn turn() noexcept;
@@ -56,6 +59,8 @@ class Decap {
   SourceCheck source_check_;
   bool carries_ipv6_;
   IcmpResponder icmp_;
+  ProbeResponder probes_;
+  const MssClamp& clamp_;
   PacketPool pool_;
   ReceiveBatch batch_;
   Stopwatch watch_;

@@ -7,8 +7,9 @@
 //   5. TTL - 1; ran out: time-exceeded                         (forward)
 //   6. too large for the path, with DF: fragmentation-needed   (forward, exceeds)
 //   7. complete the checksum, or cut a super-packet            (forward, split)
-//   8. join a run of the batch                                 (SendBatch::push)
-//   9. send the batch                                          (flush, UdpSocket::send)
+//   8. lower the segment size that a SYN announces             (forward, MssClamp)
+//   9. join a run of the batch                                 (SendBatch::push)
+//  10. send the batch                                          (flush, UdpSocket::send)
 //
 // IPv6 goes the same way, with a hop limit for the TTL, destination-unreachable and packet-too-big
 // for the ICMP errors, and always as if with DF.
@@ -57,7 +58,7 @@ int socket_for(Ipv6Packet /*packet*/, IcmpSockets sockets) noexcept {
 
 Encap::Encap(TunQueue tun, std::span<const UdpSocket> sockets, Snapshot<Fib>::Reader& fib,
              IcmpSockets icmp_sockets, const TunnelAddresses& addresses, size_t batch_size,
-             Counters& counters, Syscalls& syscalls)
+             Counters& counters, Syscalls& syscalls, const MssClamp& clamp)
     : tun_(tun),
       fib_(fib),
       icmp_sockets_(icmp_sockets),
@@ -65,6 +66,7 @@ Encap::Encap(TunQueue tun, std::span<const UdpSocket> sockets, Snapshot<Fib>::Re
       counters_(counters),
       syscalls_(syscalls),
       icmp_(addresses.ipv4, addresses.ipv6.to_bytes(), counters, Counter::encap_icmp_throttled),
+      clamp_(clamp),
       pool_(batch_size),
       watch_(Histogram::encap_latency_seconds, batch_size),
       headers_(kHeaderSlots) {
@@ -171,6 +173,7 @@ void Encap::forward(const Fib& fib, const TunPacket& from_tun, Packet packet) no
   if (complete_checksum(from_tun.header, from_tun.bytes) != GsoFault::none) {
     return drop(Counter::encap_bad_offload, from_tun);
   }
+  clamp_.apply(from_tun.bytes, largest);
   counters_.add(Counter::encap_packets_in);
   Path& path = path_of(flow);
   path.batch.push({{}, from_tun.bytes}, *next_hop, {flow, packet.is_fragment()},

@@ -5,6 +5,7 @@
 #include "fib.h"
 #include "gso.h"
 #include "icmp_responder.h"
+#include "mss.h"
 #include "snapshot.h"
 #include "stats.h"
 #include "stopwatch.h"
@@ -26,12 +27,13 @@ class Encap {
   /// them. Everything is borrowed.
   Encap(TunQueue tun, std::span<const UdpSocket> sockets, Snapshot<Fib>::Reader& fib,
         IcmpSockets icmp_sockets, const TunnelAddresses& addresses, size_t batch_size,
-        Counters& counters, Syscalls& syscalls);
+        Counters& counters, Syscalls& syscalls, const MssClamp& clamp = kNoMssClamp);
   /// With one source port.
   Encap(TunQueue tun, const UdpSocket& socket, Snapshot<Fib>::Reader& fib, IcmpSockets icmp_sockets,
-        const TunnelAddresses& addresses, size_t batch_size, Counters& counters, Syscalls& syscalls)
+        const TunnelAddresses& addresses, size_t batch_size, Counters& counters, Syscalls& syscalls,
+        const MssClamp& clamp = kNoMssClamp)
       : Encap(tun, std::span(&socket, 1), fib, icmp_sockets, addresses, batch_size, counters,
-              syscalls) {}
+              syscalls, clamp) {}
 
   Turn turn() noexcept;
 
@@ -79,6 +81,7 @@ class Encap {
   Counters& counters_;
   Syscalls& syscalls_;
   IcmpResponder icmp_;
+  const MssClamp& clamp_;
   PacketPool pool_;
   std::vector<TunPacket> packets_;
   size_t next_ = 0;  // the first of them that was not forwarded yet

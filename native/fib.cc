@@ -51,14 +51,14 @@ void RouteTable::assign(std::span<const Route> routes) {
   next.reserve(routes.size());
   for (const Route& route : routes) next.push_back(checked(route));
   sort_unique(next);
-  for (const Route& route : next) peers_.add(route.next_hop);
+  for (const Route& route : next) peers_.add(route.next_hop, route.answers_probes);
   for (const Route& route : routes_) peers_.drop(route.next_hop);
   routes_ = std::move(next);
 }
 
 void RouteTable::put(Route route) {
   route = checked(route);
-  peers_.add(route.next_hop);
+  peers_.add(route.next_hop, route.answers_probes);
   const auto at = std::lower_bound(routes_.begin(), routes_.end(), route, by_prefix);
   if (at != routes_.end() && at->prefix == route.prefix) {
     peers_.drop(at->next_hop);

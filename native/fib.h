@@ -18,6 +18,7 @@ namespace flannel {
 struct Route {
   Prefix prefix;
   NextHop next_hop;
+  bool answers_probes = false;  // see Peer
 };
 
 /// All routes by network and prefix length, one per prefix, and the peers they lead to. What a

@@ -165,7 +165,13 @@ struct Ipv4Record {
   std::array<uint8_t, 2> also_unused;
 };
 static_assert(sizeof(Ipv4Record) == 16);
-static_assert(std::is_trivially_copyable_v<Route>);
+
+/// A route of either family in a file.
+struct Record {
+  Prefix prefix;
+  NextHop next_hop;
+};
+static_assert(std::is_trivially_copyable_v<Record>);
 
 /// The first bytes of a file of another form: as a record, one with a length of 255.
 constexpr auto kBothFamilies = [] {
@@ -199,8 +205,8 @@ std::vector<uint8_t> read_all(int fd) {
 }
 
 template <typename T>
-std::span<const uint8_t> bytes_of(std::span<const T> values) noexcept {
-  return {reinterpret_cast<const uint8_t*>(values.data()), values.size_bytes()};
+std::span<const uint8_t> bytes_of(const std::vector<T>& values) noexcept {
+  return {reinterpret_cast<const uint8_t*>(values.data()), values.size() * sizeof(T)};
 }
 
 /// As many whole values as the bytes hold.
@@ -215,14 +221,29 @@ bool is_of_ipv4(const Route& route) noexcept {
   return route.prefix.is_ipv4() && route.next_hop.address.is_ipv4();
 }
 
-Ipv4Record to_record(const Route& route) noexcept {
+Ipv4Record to_ipv4_record(const Route& route) noexcept {
   const uint8_t length = route.prefix.ipv4_length();
   const in_addr_t address = htonl(route.next_hop.address.ipv4());
   return {route.prefix.network.ipv4(), length, {}, address, route.next_hop.port, {}};
 }
 
-Route from_record(const Ipv4Record& record) noexcept {
+Record to_record(const Route& route) noexcept {
+  return {route.prefix, route.next_hop};
+}
+
+Route from_record(const Record& record) noexcept {
+  return {record.prefix, record.next_hop};
+}
+
+Route from_ipv4_record(const Ipv4Record& record) noexcept {
   return {{record.network, record.length}, {Address::of_ipv4(ntohl(record.address)), record.port}};
+}
+
+template <typename T, typename Convert>
+auto converted(std::span<const T> values, Convert convert) {
+  std::vector<decltype(convert(values.front()))> result(values.size());
+  std::ranges::transform(values, result.begin(), convert);
+  return result;
 }
 
 }  // namespace
@@ -232,11 +253,10 @@ UniqueFd routes_to_file(std::span<const Route> routes) noexcept try {
   if (!fd.valid()) return fd;
   bool written = false;
   if (std::ranges::all_of(routes, is_of_ipv4)) {
-    std::vector<Ipv4Record> records(routes.size());
-    std::ranges::transform(routes, records.begin(), to_record);
-    written = write_all(fd.get(), bytes_of(std::span<const Ipv4Record>(records)));
+    written = write_all(fd.get(), bytes_of(converted(routes, to_ipv4_record)));
   } else {
-    written = write_all(fd.get(), kBothFamilies) && write_all(fd.get(), bytes_of(routes));
+    written = write_all(fd.get(), kBothFamilies) &&
+              write_all(fd.get(), bytes_of(converted(routes, to_record)));
   }
   return written ? std::move(fd) : UniqueFd();
 } catch (const std::bad_alloc&) {
@@ -248,12 +268,9 @@ std::vector<Route> routes_from_file(int fd) {
   const std::span all(bytes);
   const size_t front = kBothFamilies.size();
   if (all.size() >= front && std::ranges::equal(all.first(front), kBothFamilies)) {
-    return values_of<Route>(all.subspan(front));
+    return converted(std::span<const Record>(values_of<Record>(all.subspan(front))), from_record);
   }
-  const auto records = values_of<Ipv4Record>(all);
-  std::vector<Route> routes(records.size());
-  std::ranges::transform(records, routes.begin(), from_record);
-  return routes;
+  return converted(std::span<const Ipv4Record>(values_of<Ipv4Record>(all)), from_ipv4_record);
 }
 
 }  // namespace flannel

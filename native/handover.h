@@ -65,9 +65,11 @@ struct Message {
   uint32_t port = 0;
   uint32_t tunnel_address = 0;  // IPv4
   uint32_t source_check = 0;
-  char text[124] = {};  // refuse, abort: the reason
-  // What follows was the end of the text in processes that know of IPv4 only: zeros, unless they
+  char text[116] = {};  // refuse, abort: the reason
+  // What follows was the end of the text in processes that do not know of it: zeros, unless they
   // refuse or abort.
+  uint32_t clamp_mtu = 0;                // offer: see Dataplane::clamp_mss()
+  uint32_t probe_mtu = 0;                // offer: whether probes are answered
   uint32_t knows_ipv6 = 0;               // hello, offer: the sender does, and
   uint8_t outer_address[16] = {};        // offer: where it is bound to, either family,
   uint8_t tunnel_address_ipv6[16] = {};  // and the source of its ICMPv6 errors

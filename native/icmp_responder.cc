@@ -2,17 +2,8 @@
 
 #include <netinet/in.h>
 
-#include <algorithm>
-#include <ctime>
-
 namespace flannel {
 namespace {
-
-uint64_t now_nanos() noexcept {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
 
 UniqueFd open_raw(int family) noexcept {
   return UniqueFd(::socket(family, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_RAW));
@@ -20,15 +11,8 @@ UniqueFd open_raw(int family) noexcept {
 
 }  // namespace
 
-bool IcmpThrottle::take(uint64_t now) noexcept {
-  const uint64_t start = std::max(full_at_, now);
-  if (start + kNanosPerToken > now + kBurst * kNanosPerToken) return false;
-  full_at_ = start + kNanosPerToken;
-  return true;
-}
-
 bool IcmpResponder::within_rate() noexcept {
-  if (throttle_.take(now_nanos())) return true;
+  if (throttle_.take()) return true;
   counters_.add(throttled_);
   return false;
 }

@@ -9,22 +9,11 @@
 #include "icmpv6.h"
 #include "stats.h"
 #include "syscalls.h"
+#include "token_bucket.h"
 
 namespace flannel {
 
-/// A token bucket: `kBurst` errors at once, `kPerSecond` in the long run.
-class IcmpThrottle {
- public:
-  static constexpr uint64_t kPerSecond = 1000;
-  static constexpr uint64_t kBurst = 50;
-
-  /// `now`: nanoseconds of any steady clock.
-  bool take(uint64_t now) noexcept;
-
- private:
-  static constexpr uint64_t kNanosPerToken = 1'000'000'000 / kPerSecond;
-  uint64_t full_at_ = 0;  // when the bucket will be full again
-};
+using IcmpThrottle = TokenBucket<1000, 50>;
 
 /// Builds errors for one direction of one worker, at one throttled rate for both families.
 class IcmpResponder {

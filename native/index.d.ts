@@ -62,6 +62,13 @@ export interface DataplaneOptions {
   /** The same for ICMPv6: its IPv6 address. null: this network carries no IPv6, and drops it both ways. */
   readonly tunnelAddress6: string | null;
   readonly sourceCheck: SourceCheck;
+  /** As for clampMss(). */
+  readonly clampMtu: number;
+  /**
+   * Whether peers are told what their probes of the path's MTU have carried, and learnPathMtus() sends such probes to
+   * peers whose routes say that they answer.
+   */
+  readonly probeMtu: boolean;
   /**
    * A unix socket by which the dataplane passes from process to process; null: it lives and dies with this one.
    * Where a process listens there already, its device and sockets are taken over by start(). The device stays
@@ -135,7 +142,7 @@ export declare class Dataplane {
   start(): void;
   /**
    * Replaces the whole forwarding table: ten words a route (network, prefix length, next hop's address, next hop's
-   * port). The length counts all 128 bits: 96 more for IPv4. Next hops are of the family of `bindAddress`. Of two
+   * port, plus 65536 where the peer answers probes of the path's MTU). The length counts all 128 bits: 96 more for IPv4. Next hops are of the family of `bindAddress`. Of two
    * routes with one prefix the later one counts. Throws RangeError for a bad route, and then the table before stays.
    */
   setRoutes(routes: Uint32Array): void;
@@ -146,8 +153,13 @@ export declare class Dataplane {
   changeRoutes(changes: Uint32Array): void;
   stats(): Stats;
   /**
+   * Lowers the maximum segment size in the SYNs of TCP, both ways, to packets of `mtu` bytes, or of what is known to
+   * get to the peer where that is less; 0: leaves them as they are.
+   */
+  clampMss(mtu: number): void;
+  /**
    * Asks the kernel what the paths to peers carry, those that have had traffic since it was last asked and those that
-   * were narrow, about a thousand a call and in turn. A path is narrow when it carries less than `linkMtu` (bytes): then
+   * were narrow, about a thousand a call and in turn; with `probeMtu` also the peers, by up to 256 probes a call. A path is narrow when it carries less than `linkMtu` (bytes): then
    * packets with DF that are too large for it are answered with fragmentation-needed, those of IPv6 with packet-too-big. To be called every second or so.
    */
   learnPathMtus(linkMtu: number): void;

@@ -15,7 +15,7 @@ constexpr size_t kLeastMtu = 68;
 
 }  // namespace
 
-void PeerSlots::add(const NextHop& next_hop) {
+void PeerSlots::add(const NextHop& next_hop, bool answers_probes) {
   const auto [at, is_new] = holdings_.try_emplace(next_hop, Holding{Peer::kNone, 0});
   if (is_new) {
     const uint32_t slot = free_slot();
@@ -24,6 +24,7 @@ void PeerSlots::add(const NextHop& next_hop) {
     update(next_hop.address, slot, +1);
     new_.push_back(slot);
   }
+  peers_[at->second.slot].answers_probes = answers_probes;
   at->second.routes++;
 }
 

@@ -43,6 +43,8 @@ struct Peer : NextHop {
   /// The largest inner packet, in bytes, that gets there unfragmented; kAnySize as long as nobody
   /// has said that the path is narrow.
   uint16_t largest = kAnySize;
+  /// Whether it has announced that it answers probes of the path's MTU.
+  bool answers_probes = false;
 
   Peer() noexcept = default;
   // NOLINTNEXTLINE(google-explicit-constructor): whoever needs no slot names the next hop alone.
@@ -53,8 +55,9 @@ struct Peer : NextHop {
 /// Which slot each peer has. Only the thread that changes routes uses it.
 class PeerSlots {
  public:
-  /// One more route leads to `next_hop`; gives it a slot where it has none.
-  void add(const NextHop& next_hop);
+  /// One more route leads to `next_hop`; gives it a slot where it has none. `answers_probes`: what
+  /// the last route says counts.
+  void add(const NextHop& next_hop, bool answers_probes = false);
   /// One route less; the slot stays until settle().
   void drop(const NextHop& next_hop) noexcept;
   /// Frees the slots of those that no route leads to any more.

@@ -43,6 +43,8 @@ DataplaneOptions options_for(const Claim& claim) {
   options.split_threads = std::thread::hardware_concurrency() > 1;
   options.tunnel_addresses = claim.inheritance->tunnel_addresses;
   options.source_check = claim.inheritance->source_check;
+  options.clamp_mtu = claim.inheritance->clamp_mtu;
+  options.probe_mtu = claim.inheritance->probe_mtu;
   return options;
 }
 

@@ -376,6 +376,8 @@ void Succession::offer() {
                   .port = estate.port,
                   .tunnel_address = estate.tunnel_addresses.ipv4,
                   .source_check = static_cast<uint32_t>(estate.source_check),
+                  .clamp_mtu = estate.clamp_mtu,
+                  .probe_mtu = estate.probe_mtu,
                   .knows_ipv6 = true};
   std::ranges::copy(estate.bind_address.to_bytes(), message.outer_address);
   std::ranges::copy(estate.tunnel_addresses.ipv6.to_bytes(), message.tunnel_address_ipv6);

@@ -69,6 +69,9 @@ void bind_to(int fd, const Address& address, uint16_t port) {
   if (::bind(fd, local.get(), local.length) < 0) throw SystemError(errno, "bind");
 }
 
+/// Bytes for the probes of a second, which leave at once.
+constexpr int kProberBuffer = 1 << 20;
+
 /// In place of the errno of a refused run, once it has been learned from.
 constexpr int kLearned = -1;
 /// Runs refused without one that passed in between, after which none is tried any more.
@@ -128,6 +131,18 @@ UniqueFd open_udp_sender(const Address& address, int send_buffer) {
   return fd;
 }
 
+UniqueFd open_udp_prober(const Address& address) {
+  UniqueFd fd = new_socket(address);
+  if (address.is_ipv4()) {
+    set_option(fd.get(), IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE, "IP_MTU_DISCOVER");
+  } else {
+    set_option(fd.get(), IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE, "IPV6_MTU_DISCOVER");
+  }
+  set_buffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, kProberBuffer, "SO_SNDBUF");
+  bind_to(fd.get(), address, 0);
+  return fd;
+}
+
 FeatureSet enable_udp_offloads(int fd, FeatureSet wanted) noexcept {
   FeatureSet has = wanted;
   // Zero turns it off, and is refused where it is unknown.
@@ -173,7 +188,8 @@ std::span<mmsghdr> ReceiveBatch::prepare(size_t most) noexcept {
 void ReceiveBatch::take(size_t slot, size_t length, size_t segment_size) noexcept {
   const auto buffer = pool_.slot(slot);
   const auto payload = buffer.first(std::min(length, buffer.size()));
-  datagrams_.push_back({payload, segment_size, length > buffer.size(), sources_[slot].address()});
+  datagrams_.push_back({payload, segment_size, length > buffer.size(), sources_[slot].address(),
+                        sources_[slot].port()});
 }
 
 ReadResult UdpSocket::receive(ReceiveBatch& batch) noexcept {

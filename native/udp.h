@@ -29,6 +29,10 @@ UniqueFd open_udp(const Address& address, uint16_t port, const SocketBuffers& bu
 /// there is dropped by a filter. Throws SystemError.
 UniqueFd open_udp_sender(const Address& address, int send_buffer);
 
+/// Opens a socket like the above that probes what paths carry, from a port that the kernel chooses:
+/// nothing that it sends is ever cut, whatever the kernel knows of the path. Throws SystemError.
+UniqueFd open_udp_prober(const Address& address);
+
 /// Turns on what `wanted` asks of a socket (gso, gro); returns what the kernel has of it.
 FeatureSet enable_udp_offloads(int fd, FeatureSet wanted) noexcept;
 
@@ -43,9 +47,10 @@ class ReceiveBatch {
   /// A received datagram, or with UDP_GRO a row of them.
   struct Datagram {
     std::span<uint8_t> payload;
-    size_t segment_size;  // of each in the row but the last, which may be shorter
-    bool truncated;       // did not fit its slot: nobody may take the part for the whole
-    Address source;       // it came from
+    size_t segment_size;    // of each in the row but the last, which may be shorter
+    bool truncated;         // did not fit its slot: nobody may take the part for the whole
+    Address source;         // it came from,
+    in_port_t source_port;  // in network order
   };
 
   /// What the last receive brought; borrowed until the next one.

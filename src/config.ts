@@ -1,7 +1,7 @@
 import { completeIpv4, completeIpv6 } from './config-subnets.js';
 import type { Ipv4Subnets, Ipv6Subnets } from './config-subnets.js';
 import { ConfigError, FlannelError } from './errors.js';
-import { decodeField, fields, parseJsonObject, readString, readUint } from './gojson.js';
+import { decodeField, fields, parseJsonObject, readBool, readString, readUint } from './gojson.js';
 import type { JsonObject, JsonValue } from './gojson.js';
 import { Cidr4, parseIp4 } from './ip.js';
 import type { Ip4 } from './ip.js';
@@ -126,11 +126,6 @@ function prefixed<T>(words: string, read: () => T): T {
     if (!(error instanceof FlannelError)) throw error;
     throw new ConfigError(`${words}: ${error.message}`, { cause: error });
   }
-}
-
-function readBool(value: JsonValue, before: boolean): boolean | undefined {
-  if (value.kind === 'null') return before;
-  return value.kind === 'bool' ? value.value : undefined;
 }
 
 function readIp4(value: JsonValue): Ip4 | undefined {

@@ -32,6 +32,8 @@ export interface Route {
   readonly destination: Cidr;
   readonly address: Ip;
   readonly port: number;
+  /** Whether the peer has announced that it answers probes of the path's MTU. */
+  readonly answersProbes?: boolean;
 }
 
 /** What was exchanged with a peer since a route first led to it; bytes are those of inner packets. */
@@ -126,8 +128,13 @@ export class Dataplane {
     return this.core.stats();
   }
 
+  /** Keeps TCP's segments, both ways, to packets of `mtu` bytes, or of what the path carries where that is less. */
+  clampMss(mtu: number): void {
+    this.core.clampMss(mtu);
+  }
+
   /**
-   * Asks the kernel what the paths to peers with traffic carry; to be called every second or so. Below `linkMtu` (bytes)
+   * Asks the kernel, and with `probeMtu` the peers, what the paths to peers with traffic carry; to be called every second or so. Below `linkMtu` (bytes)
    * senders are told. @throws FlannelError where the kernel cannot be asked now; what was known stays.
    */
   learnPathMtus(linkMtu: number): void {
@@ -168,6 +175,8 @@ export class Dataplane {
 }
 
 const WORDS_PER_ROUTE = 10;
+/** Above the port. */
+const ANSWERS_PROBES = 0x10000;
 const WORDS_PER_PEER = 6;
 const WORDS_PER_REFUSAL = 8;
 
@@ -175,15 +184,15 @@ const WORDS_PER_REFUSAL = 8;
 const MAPPED = 96;
 const MAPPED_WORD = 0xffff;
 
-/** Routes as the core takes them: network, length, next hop's address and port. */
+/** Routes as the core takes them: network, length, next hop's address, and its port with a flag above. */
 function toWords(routes: readonly Route[]): Uint32Array {
   const words = new Uint32Array(routes.length * WORDS_PER_ROUTE);
   let at = 0;
-  for (const { destination, address, port } of routes) {
+  for (const { destination, address, port, answersProbes = false } of routes) {
     putIp(words, at, destination.ip);
     words[at + 4] = destination.length + (typeof destination.ip === 'number' ? MAPPED : 0);
     putIp(words, at + 5, address);
-    words[at + 9] = port;
+    words[at + 9] = port + (answersProbes ? ANSWERS_PROBES : 0);
     at += WORDS_PER_ROUTE;
   }
   return words;

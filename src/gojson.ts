@@ -118,6 +118,12 @@ export function readString(value: JsonValue, before: string): string | undefined
   return value.kind === 'string' ? value.value : undefined;
 }
 
+/** For `decodeField`: true or false; a null changes nothing. */
+export function readBool(value: JsonValue, before: boolean): boolean | undefined {
+  if (value.kind === 'null') return before;
+  return value.kind === 'bool' ? value.value : undefined;
+}
+
 /** Unicode simple folding as far as it can reach ASCII names: beside A-Z that is the long s and the Kelvin sign. */
 function fold(name: string): string {
   return name.replaceAll('\u017f', 's').replace(/[A-Z\u212a]/g, (letter) => letter.toLowerCase());

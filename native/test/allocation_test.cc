@@ -73,12 +73,9 @@ class AllocationTest : public ::testing::TestWithParam<Tier> {
     tun_ = UniqueFd(pair[1]);
     udp_ = open_udp(Address::of_ipv4(ip(127, 0, 0, 1)), 0, {.receive = 4 << 20}, false);
     enable_udp_offloads(udp_.get(), GetParam().features);
-    sockaddr_in bound{};
-    socklen_t size = sizeof bound;
-    EXPECT_EQ(::getsockname(udp_.get(), reinterpret_cast<sockaddr*>(&bound), &size), 0);
+    EXPECT_EQ(::getsockname(udp_.get(), self_.get(), &self_.length), 0);
     // To itself: what encap sends, decap receives.
-    const Route route{{ip(10, 244, 2, 0), 24},
-                      {Address::of_ipv4(ntohl(bound.sin_addr.s_addr)), bound.sin_port}};
+    const Route route{{ip(10, 244, 2, 0), 24}, {self_.address(), self_.port()}};
     fib_.publish(Fib::build({&route, 1}));
   }
 
@@ -93,6 +90,7 @@ class AllocationTest : public ::testing::TestWithParam<Tier> {
   UniqueFd host_;
   UniqueFd tun_;
   UniqueFd udp_;
+  SocketAddress self_;
   Counters counters_;
   Snapshot<Fib> fib_{Fib::build({}), 2};
 };
@@ -111,10 +109,15 @@ TEST_P(AllocationTest, NoneOnceWarm) {
   const UdpSocket udp(udp_.get(), features, kernel());
   const TunQueue tun(tun_.get(), virtio(), kernel());
   const size_t batch = GetParam().features.has(Feature::batch) ? kBatchSize : 1;
-  Encap encap(tun, udp, fib_.reader(0), {}, {ip(10, 244, 1, 0)}, batch, counters_, kernel());
+  MssClamp clamp;
+  clamp.set(1372);
+  Encap encap(tun, udp, fib_.reader(0), {}, {ip(10, 244, 1, 0)}, batch, counters_, kernel(), clamp);
   Decap decap(udp, tun, fib_.reader(1), {ip(10, 244, 1, 0)}, batch, features, counters_,
-              SourceCheck::peer);
+              SourceCheck::peer, true, clamp);
   const Bytes good = make_packet({.destination = ip(10, 244, 2, 2), .payload = 600});
+  Bytes probe(600);
+  ProbeHeader{ProbeHeader::Kind::probe, 600, 7}.write(
+      std::span(probe).first<ProbeHeader::kBytes>());
   const Bytes no_route = make_packet({.destination = ip(10, 9, 9, 9)});
   Bytes out(65536 + sizeof(VirtioHeader));
 
@@ -124,6 +127,9 @@ TEST_P(AllocationTest, NoneOnceWarm) {
     for (int i = 0; i < kPerRound; i++) inject(i % 10 == 9 ? no_route : good);
     while (encap.turn() == Turn::more) {
     }
+    // Its answer comes back here, too.
+    EXPECT_EQ(::sendto(udp_.get(), probe.data(), probe.size(), 0, self_.get(), self_.length),
+              static_cast<ssize_t>(probe.size()));
     pollfd readable{udp_.get(), POLLIN, 0};
     ::poll(&readable, 1, 1000);
     while (decap.turn() == Turn::more) {
@@ -132,6 +138,7 @@ TEST_P(AllocationTest, NoneOnceWarm) {
     }
   }
   EXPECT_EQ(allocations - after_warm_up, 0U);
+  EXPECT_GT(counters_.get(Counter::decap_probes_answered), 0U);
   EXPECT_EQ(counters_.get(Counter::encap_packets_in), uint64_t{kRounds} * kPerRound);
   EXPECT_EQ(counters_.get(Counter::decap_packets_out), uint64_t{kRounds} * kPerRound * 9 / 10);
 }

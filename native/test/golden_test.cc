@@ -101,6 +101,7 @@ class GoldenTest : public ::testing::TestWithParam<Run> {
  protected:
   GoldenTest() : virtio_(GetParam().tier == "full") {
     for (const golden::Fault& fault : golden_.faults) script(fault);
+    clamp_.set(golden_.clamp_mtu);
     kernel_.udp_from = peer(golden_.sender).to_sockaddr();
     for (const golden::Packet& packet : golden_.from_device) {
       kernel_.tun_in.push_back(virtio_ && !golden_.is_literal() ? with_header({}, packet.bytes)
@@ -139,7 +140,7 @@ class GoldenTest : public ::testing::TestWithParam<Run> {
     const size_t batch = features_.has(Feature::batch) ? kBatchSize : 1;
     if (golden_.from_peer.empty()) {
       Encap encap(tun, udp, fib_.reader(0), {ScriptedKernel::kIcmp}, {kTunnel}, batch, counters_,
-                  kernel_);
+                  kernel_, clamp_);
       Turn turn = Turn::more;
       for (int i = 0;
            i < kMostTurns && (turn == Turn::more || (turn == Turn::blocked && !golden_.stop)); i++)
@@ -147,7 +148,7 @@ class GoldenTest : public ::testing::TestWithParam<Run> {
       if (golden_.stop) encap.abandon();
     } else {
       Decap decap(udp, tun, fib_.reader(0), {kTunnel}, batch, features_, counters_,
-                  golden_.source_check);
+                  golden_.source_check, golden_.probe_mtu, clamp_);
       while (decap.turn() == Turn::more) {
       }
     }
@@ -195,6 +196,7 @@ class GoldenTest : public ::testing::TestWithParam<Run> {
   ActiveFeatures features_{features_of(GetParam().tier)};
   ScriptedKernel kernel_;
   Counters counters_;
+  MssClamp clamp_;
   Snapshot<Fib> fib_{fib_of(golden_), 1};
 };
 

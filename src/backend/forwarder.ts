@@ -11,6 +11,7 @@ export type Forwarder = Pick<
   | 'changeRoutes'
   | 'stats'
   | 'peers'
+  | 'clampMss'
   | 'learnPathMtus'
   | 'takeRefusals'
   | 'rebind'

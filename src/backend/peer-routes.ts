@@ -2,7 +2,7 @@ import type { Cidr, Ip } from '../address.js';
 import type { Route } from '../dataplane.js';
 import { messageOf } from '../errors.js';
 import { Cidr4, formatIp4 } from '../ip.js';
-import { carriesIpv6, formatPublicIp, nextHopOf, ownPortOf } from '../lease/identity.js';
+import { carriesIpv6, formatPublicIp, nextHopOf, ownPortOf, probesMtuOf } from '../lease/identity.js';
 import { formatSubnet } from '../lease/lease.js';
 import type { Lease, LeaseSubnet } from '../lease/lease.js';
 import { formatSubnetKey } from '../lease/subnet-key.js';
@@ -108,7 +108,8 @@ export class PeerRoutes {
 
   private routesVia(address: Ip, usable: readonly Cidr[], lease: Lease, problems: string[]): Route[] {
     const port = this.portOf(lease, problems);
-    return usable.map((destination) => ({ destination, address, port }));
+    const hop = { address, port, ...(probesMtuOf(lease.attrs) ? { answersProbes: true } : {}) };
+    return usable.map((destination) => ({ destination, ...hop }));
   }
 
   private withoutHop({ attrs }: Lease): string {

@@ -5,7 +5,7 @@ import { FlannelError } from '../errors.js';
 import type { ExternalInterface } from '../iface.js';
 import { Cidr4 } from '../ip.js';
 import { Cidr6 } from '../ip6.js';
-import { formatOwnPort } from '../lease/identity.js';
+import { formatAnnouncement } from '../lease/identity.js';
 import { formatSubnet } from '../lease/lease.js';
 import type { LeaseAttrs, LeaseSubnet } from '../lease/lease.js';
 import { log } from '../log.js';
@@ -17,18 +17,18 @@ import type { UdpSettings, Underlay } from './udp-settings.js';
 export const OUTER_HEADERS: Readonly<Record<Underlay, number>> = { ipv4: 28, ipv6: 48 };
 
 /**
- * Where there is no IPv6, udp announces neither type nor data, except a port of the host's own. That a host carries IPv6
- * others have to be told: stock flannel's udp does not, and takes such packets for IPv4.
+ * Where there is no IPv6, udp announces neither type nor data, except a port of the host's own and that it probes. That a host
+ * carries IPv6 others have to be told: stock flannel's udp does not, and takes such packets for IPv4.
  */
 export function attrsAt(
   { publicIp, publicIpV6 }: ExternalInterface,
-  { port, networkPort, carries }: UdpSettings,
+  { port, networkPort, carries, dataplane }: UdpSettings,
 ): LeaseAttrs {
   return {
     publicIp: publicIp ?? 0,
     publicIpV6,
     backendType: carries.v6 ? 'udp' : '',
-    backendData: port === networkPort ? null : formatOwnPort(port),
+    backendData: formatAnnouncement({ port: port === networkPort ? null : port, probesMtu: dataplane.probeMtu }),
     backendV6Data: carries.v6 ? '{}' : null,
   };
 }

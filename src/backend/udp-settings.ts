@@ -5,7 +5,7 @@ import { prepareControlSocket } from '../control-socket.js';
 import type { DataplaneOptions, Feature, SourceCheck } from '../dataplane.js';
 import { FlannelError, messageOf } from '../errors.js';
 import type { Stack } from '../iface.js';
-import { decodeField, parseJsonObject, readString, readUint } from '../gojson.js';
+import { decodeField, parseJsonObject, readBool, readString, readUint } from '../gojson.js';
 import type { JsonValue } from '../gojson.js';
 import type { BackendOptions } from './backend.js';
 import { TIERS } from './tiers.js';
@@ -36,16 +36,18 @@ export interface UdpSettings {
   readonly carries: { readonly v4: boolean; readonly v6: boolean };
   /** Of the overlay; null: what the external interface leaves. */
   readonly mtu: number | null;
+  /** Whether TCP's segments are kept to what the overlay, or a narrower path, carries. */
+  readonly clampMss: boolean;
   /** What the dataplane is told whatever its addresses are. */
   readonly dataplane: Omit<
     DataplaneOptions,
-    'tunName' | 'bindAddress' | 'port' | 'tunnelAddress' | 'tunnelAddress6'
+    'tunName' | 'bindAddress' | 'port' | 'tunnelAddress' | 'tunnelAddress6' | 'clampMtu'
   >;
 }
 
 /** @throws FlannelError that says what to write instead. */
 export function readUdpSettings(config: NetworkConfig, options: BackendOptions): UdpSettings {
-  const { networkPort, mtu, sourceCheck, underlay } = readBackend(config);
+  const { networkPort, mtu, clampMss, sourceCheck, probeMtu, underlay } = readBackend(config);
   checkRange('udp-port', options.udpPort, 0, 65535);
   checkRange('handover-generation', options.handoverGeneration, 0, MOST_GENERATION);
   checkRange('dataplane-queues', options.dataplaneQueues, 0, MOST_QUEUES);
@@ -56,6 +58,7 @@ export function readUdpSettings(config: NetworkConfig, options: BackendOptions):
     underlay,
     carries: { v4: config.enableIPv4, v6: config.enableIPv6 },
     mtu,
+    clampMss,
     dataplane: {
       features: wantedFeatures(options),
       required: options.dataplaneTier !== 'auto',
@@ -67,6 +70,7 @@ export function readUdpSettings(config: NetworkConfig, options: BackendOptions):
       controlSocket: prepareControlSocket(options),
       generation: options.handoverGeneration,
       sourceCheck,
+      probeMtu,
     },
   };
 }
@@ -84,7 +88,9 @@ interface BackendKeys {
   readonly underlay: Underlay;
   readonly networkPort: number;
   readonly mtu: number | null;
+  readonly clampMss: boolean;
   readonly sourceCheck: SourceCheck;
+  readonly probeMtu: boolean;
 }
 
 /** What the config's Backend object says. */
@@ -101,10 +107,13 @@ function readBackend({ backend, enableIPv4, enableIPv6 }: NetworkConfig): Backen
       );
     }
     const least = enableIPv6 ? LEAST_IPV6_MTU : LEAST_MTU;
+    const bool = (key: string) => decodeField(object, key, false, readBool, 'true or false');
     return {
       underlay,
       networkPort: inRange('Port', port, 1, 65535),
       mtu: mtu === 0 ? null : inRange('MTU', mtu, least, MOST_MTU),
+      clampMss: bool('ClampMSS'),
+      probeMtu: bool('ProbeMTU'),
       sourceCheck: decodeField(object, 'SourceCheck', 'peer', readSourceCheck, '"peer", "subnet" or "none"'),
     };
   } catch (error) {

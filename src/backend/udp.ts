@@ -45,6 +45,7 @@ export function createUdpBackend(
       const dataplane = new Dataplane({
         ...settings.dataplane,
         tunName: TUN_NAME,
+        clampMtu: settings.clampMss ? mtu : 0,
         bindAddress,
         port: settings.port,
         tunnelAddress: addresses.find((ip): ip is Ip4 => typeof ip === 'number') ?? 0,
@@ -146,6 +147,7 @@ export class UdpNetwork implements BackendNetwork {
     this.external = external;
     const mtu = overlayMtu(external, this.settings);
     if (mtu === this.mtu) return;
+    if (this.settings.clampMss) this.dataplane.clampMss(mtu);
     withNetlink((netlink) => {
       this.tun.resize(mtu, netlink);
     });

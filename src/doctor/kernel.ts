@@ -124,6 +124,8 @@ function probe(features: readonly Feature[]): readonly Feature[] {
     sendBuffer: 0,
     tunnelAddress: LOOPBACK,
     tunnelAddress6: null,
+    clampMtu: 0,
+    probeMtu: false,
     controlSocket: null,
     generation: 0,
   });

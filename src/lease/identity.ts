@@ -4,24 +4,54 @@
  * all hosts of stock flannel do.
  */
 import type { Ip } from '../address.js';
-import { decodeField, parseJsonObject, readUint } from '../gojson.js';
-import type { JsonValue } from '../gojson.js';
+import { decodeField, parseJsonObject, readBool, readUint } from '../gojson.js';
+import type { JsonObject, JsonValue } from '../gojson.js';
 import { formatIp4 } from '../ip.js';
 import type { LeaseAttrs } from './lease.js';
+
+/** What a udp host tells its peers about itself, beside its address. */
+export interface Announcement {
+  /** Of its own; null: that of the network config. */
+  readonly port: number | null;
+  /** Whether it answers probes of the path's MTU, and sends such to those that do. */
+  readonly probesMtu: boolean;
+}
 
 /** The backend data that announces a port of a host's own. */
 export function formatOwnPort(port: number): string {
   return `{"Port":${port}}`;
 }
 
+/** The backend data of a udp host; null, as stock flannel's, where it has nothing to tell. */
+export function formatAnnouncement({ port, probesMtu }: Announcement): string | null {
+  if (!probesMtu) return port === null ? null : formatOwnPort(port);
+  return port === null ? '{"ProbeMTU":true}' : `{"Port":${port},"ProbeMTU":true}`;
+}
+
 /**
  * The port that a udp host announces; null when it names none, or is no udp host.
  * @throws FlannelError when its backend data makes no sense.
  */
-export function ownPortOf({ backendType, backendData }: LeaseAttrs): number | null {
-  if (backendData === null || !['', 'udp'].includes(backendType.toLowerCase())) return null;
-  const data = parseJsonObject(backendData, 'BackendData');
+export function ownPortOf(attrs: LeaseAttrs): number | null {
+  const data = dataOf(attrs);
+  if (data === null) return null;
   return decodeField<number | null>(data, 'Port', null, readPort, 'a port number from 1 to 65535');
+}
+
+/** Whether a host says that it answers probes of the path's MTU. Whoever says nothing that makes sense does not. */
+export function probesMtuOf(attrs: LeaseAttrs): boolean {
+  try {
+    const data = dataOf(attrs);
+    return data !== null && decodeField(data, 'ProbeMTU', false, readBool, 'true or false');
+  } catch {
+    return false;
+  }
+}
+
+/** Of a udp host. @throws FlannelError where it is no object. */
+function dataOf({ backendType, backendData }: LeaseAttrs): JsonObject | null {
+  if (backendData === null || !['', 'udp'].includes(backendType.toLowerCase())) return null;
+  return parseJsonObject(backendData, 'BackendData');
 }
 
 function readPort(value: JsonValue, before: number | null): number | null | undefined {

@@ -148,7 +148,7 @@ export function unaccounted(counters: ReadonlyMap<string, number>, direction: 'e
   return balance;
 }
 
-const INFO = /_(?:bytes|calls|blocked|read_errors|receive_errors|icmp_\w+)$/;
+const INFO = /_(?:bytes|calls|blocked|read_errors|receive_errors|icmp_\w+|probes_\w+)$/;
 
 /** Why the socket's buffers cannot go beyond the system's limits here, or false where they can. */
 export function noLargeBuffers(): string | false {

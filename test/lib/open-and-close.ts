@@ -46,6 +46,8 @@ function openDataplane(split: boolean): Dataplane {
     sendBuffer: 0,
     tunnelAddress: TUNNEL.ip,
     tunnelAddress6: null,
+    clampMtu: 0,
+    probeMtu: false,
     controlSocket: null,
     generation: 0,
     sourceCheck: 'peer',

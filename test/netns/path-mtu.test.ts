@@ -6,10 +6,13 @@
  *                                    1500, later 1400
  */
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, describe, test } from 'node:test';
 import { FLANNELD } from '../../bench/daemon.js';
 import type { Daemon } from '../../bench/daemon.js';
 import { tcpStream } from '../../bench/probes.js';
+import type { Host } from '../../bench/topology.js';
 import type { StatusReport } from '../../src/status/report.js';
 import { eventually } from '../lib/eventually.js';
 import type { NetConf } from '../lib/network.js';
@@ -20,6 +23,7 @@ const PUBLIC_IP = '192.168.78.2';
 const NARROW = 1400;
 const FITS = NARROW - 28; // less IPv4 and UDP
 const BYTES = 4 << 20;
+const PROBING: NetConf = { ...CONFIG, Backend: { Type: 'udp', ProbeMTU: true } };
 
 let network: TestNetwork;
 afterEach(() => network.close());
@@ -160,4 +164,94 @@ describe('a path that is narrow and says nothing', () => {
     await tcpStream(a.host, b.host, b.overlayAddress, { bytes: BYTES });
     await endAccounted(a, b);
   });
+});
+
+/** Counts what arrives at a host and fits `match`, until the next such count begins. */
+async function counted(host: Host, ...match: readonly string[]): Promise<() => Promise<number>> {
+  await host.exec('iptables', '-A', 'INPUT', ...match);
+  return async () => {
+    const { stdout } = await host.exec('iptables', '-nvxL', 'INPUT');
+    const [last = ''] = stdout.trimEnd().split('\n').slice(-1);
+    return Number(/^\s*(\d+)/.exec(last)?.[1]);
+  };
+}
+
+describe('hosts that probe', () => {
+  for (const tier of ['basic', 'full']) {
+    for (const filtered of [true, false]) {
+      test(`${tier}: a stream goes on over a path that becomes narrow and ${filtered ? 'says nothing' : 'says so'}`, async () => {
+        await create(PROBING);
+        const [a, b] = await startBoth(`--dataplane-tier=${tier}`);
+        if (filtered) await filterIcmp();
+        const stream = tcpStream(a.host, b.host, b.overlayAddress, { seconds: 4 });
+        const before = await eventually(() => carriedBy(a, b));
+        await setLinkMtu(NARROW);
+        const { received } = await stream;
+        assert.ok(received.bytes > before, `${received.bytes} bytes, ${before} of them before`);
+        assert.equal(await pathMtu(a), NARROW);
+        const [whole] = await ping(a, b, FITS, 'do');
+        assert.equal(whole, 3);
+        await endAccounted(a, b);
+        assert.ok((a.counters().get('encap_frag_needed') ?? 0) > 0);
+        assert.ok((b.counters().get('decap_probes_answered') ?? 0) > 0);
+      });
+    }
+  }
+
+  test('send probes to those alone that announce to answer', async () => {
+    network = await TestNetwork.create(2, { config: PROBING });
+    const [a, silent] = [network.start(1), network.host(2)];
+    await a.logged(/flannel is ready/);
+    const probes = await counted(silent, '-p', 'udp', '--dport', '8285', '-m', 'length', '--length', '500:');
+    const announce = (data: string) =>
+      writeFile(
+        join(network.store, 'subnets', '10.244.99.0-24'),
+        `{"PublicIP":"${silent.address}","PublicIPv6":null${data}}`,
+      );
+    const send = () => a.host.exec('sh', '-c', 'ping -n -c 40 -i 0.1 -W 1 10.244.99.1 || true');
+    await announce('');
+    await a.logged(/Subnet added: 10\.244\.99\.0\/24/);
+    await send();
+    assert.equal(await probes(), 0);
+    await announce(',"BackendData":{"ProbeMTU":true}');
+    await eventually(async () => {
+      await send();
+      assert.ok((await probes()) > 0);
+    });
+  });
+});
+
+describe('the segment size that a SYN announces', () => {
+  for (const [clamp, mss] of [
+    [true, 1432],
+    [false, 1460],
+  ] as const) {
+    test(`${mss} where a host promises 1460 and ClampMSS is ${clamp}`, async () => {
+      network = await TestNetwork.create(2, {
+        config: { ...CONFIG, Backend: { Type: 'udp', ClampMSS: clamp } },
+      });
+      const [a, b] = await network.startAll();
+      assert.ok(a && b);
+      await a.host.ip('route', 'add', b.overlaySubnet, 'dev', 'flannel0', 'advmss', '1460');
+      const syns = await counted(
+        b.host,
+        ...['-i', 'flannel0', '-p', 'tcp', '--syn', '-m', 'tcpmss', '--mss', String(mss)],
+      );
+      await tcpStream(a.host, b.host, b.overlayAddress, { bytes: BYTES });
+      assert.equal(await syns(), 1);
+      if (clamp) {
+        await a.host.ip('link', 'set', 'eth0', 'mtu', String(NARROW));
+        await eventually(async () => {
+          assert.match(await a.host.ip('link', 'show', 'flannel0'), new RegExp(` mtu ${FITS} `));
+        });
+        const smaller = await counted(
+          b.host,
+          ...['-i', 'flannel0', '-p', 'tcp', '--syn', '-m', 'tcpmss', '--mss', String(FITS - 40)],
+        );
+        await tcpStream(a.host, b.host, b.overlayAddress, { bytes: BYTES });
+        assert.equal(await smaller(), 1, 'the MTU has changed');
+      }
+      await endAccounted(a, b);
+    });
+  }
 });

@@ -4,7 +4,14 @@ import fc from 'fast-check';
 import { PeerRoutes } from '../../src/backend/peer-routes.js';
 import type { RouteSettings } from '../../src/backend/peer-routes.js';
 import { FlannelError } from '../../src/errors.js';
-import { formatOwnPort, formatPublicIp, ownPortOf, sameHost } from '../../src/lease/identity.js';
+import {
+  formatAnnouncement,
+  formatOwnPort,
+  formatPublicIp,
+  ownPortOf,
+  probesMtuOf,
+  sameHost,
+} from '../../src/lease/identity.js';
 import type { Lease, LeaseAttrs } from '../../src/lease/lease.js';
 import { attrsOf, captureLog, subnetOf } from '../lib/store.js';
 
@@ -111,5 +118,28 @@ describe('routes to peers', () => {
     for (let i = 0; i < 3; i++) assert.deepEqual(routes.of([lease(1, attrsOf('0.0.0.0'))]), []);
     assert.equal(lines.length, 1);
     assert.match(lines[0] ?? '', /ignoring the lease 10\.5\.1\.0\/24: its public IP is 0\.0\.0\.0/);
+  });
+});
+
+describe('what a host announces of itself', () => {
+  const announcements: [number | null, boolean, string | null][] = [
+    [null, false, null],
+    [9000, false, '{"Port":9000}'],
+    [null, true, '{"ProbeMTU":true}'],
+    [9000, true, '{"Port":9000,"ProbeMTU":true}'],
+  ];
+  for (const [port, probesMtu, data] of announcements) {
+    test(`${port ?? 'no port'}, ${probesMtu ? 'probes' : 'no probes'}`, () => {
+      assert.equal(formatAnnouncement({ port, probesMtu }), data);
+      assert.equal(ownPortOf(announcing(data)), port);
+      assert.equal(probesMtuOf(announcing(data)), probesMtu);
+    });
+  }
+
+  test('is no probes where it is not said so, or by no udp host', () => {
+    for (const data of ['{"ProbeMTU":false}', '{"ProbeMTU":null}', '{"ProbeMTU":1}', '{}', '[]', 'x', null]) {
+      assert.equal(probesMtuOf(announcing(data)), false, String(data));
+    }
+    assert.equal(probesMtuOf(announcing('{"ProbeMTU":true}', 'vxlan')), false);
   });
 });

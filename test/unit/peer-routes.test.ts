@@ -51,6 +51,24 @@ describe('IPv6', () => {
   });
 });
 
+test('a route says of its peer that it answers probes where the lease does', () => {
+  const routes = new PeerRoutes(DUAL);
+  const probing = { ...OURS, backendData: '{"Port":9001,"ProbeMTU":true}' };
+  const flags = (leases: readonly Lease[]) =>
+    routes.of(leases).map(({ port, answersProbes = false }) => [port, answersProbes]);
+  assert.deepEqual(flags([lease(1, probing), lease(2)]), [
+    [9001, true],
+    [9001, true],
+    [8285, false],
+    [8285, false],
+  ]);
+  const change = routes.change([lease(1), lease(2, probing)], []);
+  assert.deepEqual(
+    change?.put.map(({ answersProbes = false }) => answersProbes),
+    [false, false, true, true],
+  );
+});
+
 describe('a change', () => {
   const v4Only: Lease = { subnet: { ...lease(1).subnet, v6: null }, attrs: attrsOf('192.0.2.9') };
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { hostStack, readUdpSettings } from '../../src/backend/udp-settings.js';
+import { createUdpBackend } from '../../src/backend/udp.js';
 import type { UdpSettings } from '../../src/backend/udp-settings.js';
 import { parseNetworkConfig } from '../../src/config.js';
 import { FlannelError } from '../../src/errors.js';
@@ -37,6 +38,41 @@ describe('the Backend object', () => {
     for (const mtu of ['1400', -1, 14.5]) {
       assert.throws(() => settingsOf({ MTU: mtu }), /MTU is .*, expected a number of bytes such as 1400/);
     }
+  });
+
+  for (const key of ['ClampMSS', 'ProbeMTU']) {
+    test(`asks for ${key} with true alone`, () => {
+      const asked = (backend: Readonly<Record<string, unknown>>) => {
+        const { clampMss, dataplane } = settingsOf(backend);
+        return key === 'ClampMSS' ? clampMss : dataplane.probeMtu;
+      };
+      assert.equal(asked({}), false);
+      assert.equal(asked({ [key]: false }), false);
+      assert.equal(asked({ [key]: true }), true);
+      assert.equal(asked({ [key.toLowerCase()]: true }), true, 'as Go reads keys');
+      const other = key === 'ClampMSS' ? 'ProbeMTU' : 'ClampMSS';
+      assert.equal(asked({ [other]: true }), false);
+      for (const wrong of [1, 'true', {}]) {
+        assert.throws(
+          () => settingsOf({ [key]: wrong }),
+          new RegExp(`udp backend config: ${key} is .*, expected true or false`, 'i'),
+        );
+      }
+    });
+  }
+
+  test('lets a host announce that it probes, and nothing where it does not', () => {
+    const announced = (backend: object, udpPort: number) => {
+      const config = parseNetworkConfig(JSON.stringify({ Network: '10.244.0.0/16', Backend: backend }));
+      const ips = { address: 0xc0a84d01, addressV6: null, publicIp: 0xc0a84d01, publicIpV6: null };
+      const external = { index: 2, linkIndex: 2, name: 'eth0', mtu: 1500, chosenBy: 'test', ...ips };
+      return createUdpBackend(config, external, { ...options, controlSocket: 'none', udpPort }).attrs
+        .backendData;
+    };
+    assert.equal(announced({ Type: 'udp' }, 0), null);
+    assert.equal(announced({ Type: 'udp', ProbeMTU: true }, 0), '{"ProbeMTU":true}');
+    assert.equal(announced({ Type: 'udp', ProbeMTU: true }, 9001), '{"Port":9001,"ProbeMTU":true}');
+    assert.equal(announced({ Type: 'udp', ClampMSS: true }, 9001), '{"Port":9001}');
   });
 
   test('is refused with what it should say', () => {

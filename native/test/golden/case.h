@@ -48,6 +48,8 @@ struct Case {
   SourceCheck source_check = SourceCheck::none;
   uint8_t sender = 2;  // the last number of the address that datagrams come from
   std::vector<PathMtu> path_mtus;
+  uint16_t clamp_mtu = 0;
+  bool probe_mtu = false;
   bool stop = false;
   std::vector<Packet> from_device;
   std::vector<Packet> from_peer;

@@ -122,6 +122,10 @@ class Reader {
     } else if (key == "path-mtu") {
       last.path_mtus.push_back(
           {static_cast<uint8_t>(number_of(words.at(1))), number_of(words.at(2))});
+    } else if (key == "clamp-mss") {
+      last.clamp_mtu = static_cast<uint16_t>(number_of(words.at(1)));
+    } else if (key == "probe-mtu") {
+      last.probe_mtu = true;
     } else if (key == "stop") {
       last.stop = true;
     } else if (key == "share") {
