@@ -5,6 +5,7 @@ import { parseNetworkConfig } from '../../../src/config.js';
 import { ConfigError, FlannelError, UsageError } from '../../../src/errors.js';
 import { parseFlags } from '../../../src/flags.js';
 import { compactJson, parseJson } from '../../../src/gojson.js';
+import { freeSubnets } from '../../../src/lease/allocate.js';
 import { ownPortOf } from '../../../src/lease/identity.js';
 import { formatLeaseValue, parseLeaseValue } from '../../../src/lease/lease-value.js';
 import { formatSubnetKey, parseSubnetKey } from '../../../src/lease/subnet-key.js';
@@ -88,7 +89,8 @@ const netConf: Target = {
     (text) => {
       const config = attempt(() => parseNetworkConfig(text), ConfigError);
       if (config?.enableIPv4 !== true) return;
-      assert(config.subnetMin <= config.subnetMax);
+      // As in flannel, bounds that leave nothing between them are no mistake of the config: no host gets a subnet then.
+      assert(config.subnetMin <= config.subnetMax || freeSubnets(config, []).length === 0);
       assert(config.network.contains(config.subnetMin) && config.network.contains(config.subnetMax));
       assert(config.subnetLen >= config.network.length && config.subnetLen <= 32);
       parseJson(config.backend);
