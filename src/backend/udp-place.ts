@@ -28,7 +28,10 @@ export function attrsAt(
     publicIp: publicIp ?? 0,
     publicIpV6,
     backendType: carries.v6 ? 'udp' : '',
-    backendData: formatAnnouncement({ port: port === networkPort ? null : port, probesMtu: dataplane.probeMtu }),
+    backendData: formatAnnouncement({
+      port: port === networkPort ? null : port,
+      probesMtu: dataplane.probeMtu,
+    }),
     backendV6Data: carries.v6 ? '{}' : null,
   };
 }
