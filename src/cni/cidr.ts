@@ -6,7 +6,7 @@ export type Family = 4 | 6;
 
 /** `address/length` without host bits, in canonical spelling; undefined where it is not of the family. */
 export function networkOf(cidr: string, family: Family): string | undefined {
-  return family === 4 ? Cidr4.parse(cidr)?.network().toString() : Cidr6.parse(cidr)?.network().toString();
+  return (family === 4 ? Cidr4 : Cidr6).parse(cidr)?.network().toString();
 }
 
 /** Whether a network that networkOf gave holds an address, which may have a length of its own. */

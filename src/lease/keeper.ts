@@ -130,11 +130,11 @@ export class LeaseKeeper {
     while (await this.pause(signal)) {
       const change = this.changes.shift();
       try {
-        const { untold } = this;
-        if (change !== undefined || this.untilTold() <= 0) this.untold = null;
+        const due = this.untilTold() <= 0 ? this.untold : null;
+        if (change !== undefined || due !== null) this.untold = null;
         if (change !== undefined) this.lost = this.isLoss(change);
-        if (change === undefined && untold !== null && this.untold === null) {
-          await this.tell(untold.revision, signal);
+        if (change === undefined && due !== null) {
+          await this.tell(due.revision, signal);
         } else if (change === undefined || this.lost) {
           this.dueNow = false;
           this.hold(await this.manager.renewLease(this.lease, signal, this.attrs));

@@ -240,38 +240,16 @@ describe('which rules', () => {
 
   test('rules of an early flannel, which were in the built-in chains, are recycled', async () => {
     const host = network.host(2);
-    await host.exec('iptables-legacy', '-w', '-t', 'nat', '-F');
+    const nat = (...words: readonly string[]) => host.exec('iptables-legacy', '-w', '-t', 'nat', ...words);
     const comment = ['-m', 'comment', '--comment', 'flanneld masq'];
-    await host.exec(
-      'iptables-legacy',
-      '-w',
-      '-t',
-      'nat',
-      '-A',
-      'POSTROUTING',
-      '-s',
-      NETWORK,
-      ...comment,
-      '-j',
-      'RETURN',
-    );
-    await host.exec(
-      'iptables-legacy',
-      '-w',
-      '-t',
-      'nat',
-      '-A',
-      'POSTROUTING',
-      '-s',
-      '10.1.0.0/16',
-      '-j',
-      'RETURN',
-    );
+    await nat('-F');
+    await nat('-A', 'POSTROUTING', '-s', NETWORK, ...comment, '-j', 'RETURN');
+    await nat('-A', 'POSTROUTING', '-s', '10.1.0.0/16', '-j', 'RETURN');
     const daemon = await start(2, 'legacy', '--ip-masq');
     const expected = expectedIptables(NETWORK, daemon.overlaySubnet);
     expected.splice(3, 0, '-A POSTROUTING -s 10.1.0.0/16 -j RETURN');
     assert.deepEqual(await iptablesRules(host, 'legacy'), expected);
-    await host.exec('iptables-legacy', '-w', '-t', 'nat', '-D', 'POSTROUTING', '1');
+    await nat('-D', 'POSTROUTING', '1');
   });
 });
 
