@@ -11,7 +11,7 @@ const TIMEOUT_MS = 1000;
 async function main([address = '', count = '5']: readonly string[]): Promise<void> {
   const ip = parseIp4(address);
   if (ip === undefined) throw new Error(`${address} is no IPv4 address`);
-  const { echo, reason } = await openEcho();
+  const { echo, reason } = await openEcho(4);
   if (echo === null) throw new Error(reason);
   const times: (number | null)[] = [];
   for (let i = 0; i < Number(count); i++) {

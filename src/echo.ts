@@ -1,36 +1,25 @@
 /**
- * ICMP echo (RFC 792), several in flight. It goes through the optional package raw-socket, which is compiled when it
- * is installed and loaded only when it is used.
+ * ICMP echo of either family, several in flight. It goes through the optional package raw-socket, which is compiled when
+ * it is installed and loaded only when it is used.
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import type { Socket } from 'raw-socket';
+import { formatIp } from './address.js';
+import type { Ip } from './address.js';
 import { codeOf, messageOf } from './errors.js';
-import { formatIp4 } from './ip.js';
-import type { Ip4 } from './ip.js';
+import { ICMP_FAMILIES, ICMP_HEADER } from './icmp.js';
+import type { IcmpError, IcmpFamily, IpVersion } from './icmp.js';
 
-const ECHO_REPLY = 0;
-const UNREACHABLE = 3;
-const ECHO = 8;
-const TIME_EXCEEDED = 11;
-const FRAGMENTATION_NEEDED = 4; // a code of UNREACHABLE
-const IP_HEADER = 20;
-const ICMP_HEADER = 8;
 const NONCE_BYTES = 8;
 const LARGEST_PACKET = 65_535;
 
-// linux/in.h
-const IPPROTO_IP = 0;
-const IPPROTO_ICMP = 1;
-const IP_MTU_DISCOVER = 10;
-const IP_PMTUDISC_DONT = 0;
-/** Don't Fragment on every packet, and no look at the path MTU that the kernel has learned: the path itself answers. */
-const IP_PMTUDISC_PROBE = 3;
-
-/** The shortest echo that can be told from another one: headers and nonce. */
-export const SHORTEST_ECHO = IP_HEADER + ICMP_HEADER + NONCE_BYTES;
+// linux/in.h, linux/in6.h: the same for both families
+const PMTUDISC_DONT = 0;
+/** Nothing is fragmented here, and no look at the path MTU that the kernel has learned: the path itself answers. */
+const PMTUDISC_PROBE = 3;
 
 export interface EchoOptions {
-  /** Length of the IPv4 packet in bytes, headers included: SHORTEST_ECHO … 65535. */
+  /** Length of the IP packet in bytes, headers included, up to 65535; at least headers and nonce are sent. */
   readonly size: number;
   readonly dontFragment: boolean;
   readonly timeoutMs: number;
@@ -58,7 +47,7 @@ export type EchoAccess =
   { readonly echo: Echo; readonly reason: null } | { readonly echo: null; readonly reason: string };
 
 /** Needs the package raw-socket and CAP_NET_RAW. */
-export async function openEcho(): Promise<EchoAccess> {
+export async function openEcho(version: IpVersion): Promise<EchoAccess> {
   let raw: RawSocketModule;
   try {
     ({ default: raw } = await import('raw-socket'));
@@ -67,8 +56,13 @@ export async function openEcho(): Promise<EchoAccess> {
     return { echo: null, reason: `the package raw-socket ${why}: run \`npm install raw-socket\`` };
   }
   try {
-    const socket = raw.createSocket({ protocol: raw.Protocol.ICMP, bufferSize: LARGEST_PACKET });
-    return { echo: new Echo(raw, socket), reason: null };
+    const { Protocol, AddressFamily } = raw;
+    const kind =
+      version === 4
+        ? { protocol: Protocol.ICMP, addressFamily: AddressFamily.IPv4 }
+        : { protocol: Protocol.ICMPv6, addressFamily: AddressFamily.IPv6 };
+    const socket = raw.createSocket({ ...kind, bufferSize: LARGEST_PACKET });
+    return { echo: new Echo(raw, socket, ICMP_FAMILIES[version]), reason: null };
   } catch (error) {
     return {
       echo: null,
@@ -77,7 +71,7 @@ export async function openEcho(): Promise<EchoAccess> {
   }
 }
 
-/** One raw ICMP socket. It receives what the whole host receives, hence id, sequence number and nonce. */
+/** One raw ICMP socket of one family. It receives what the whole host receives, hence id, sequence number and nonce. */
 export class Echo {
   private readonly id = randomInt(0x10000);
   private readonly inFlight = new Map<number, InFlight>();
@@ -87,6 +81,7 @@ export class Echo {
   constructor(
     private readonly raw: RawSocketModule,
     private readonly socket: Socket,
+    private readonly family: IcmpFamily,
   ) {
     socket.on('message', (packet, source) => {
       this.received(packet, source);
@@ -96,8 +91,8 @@ export class Echo {
     });
   }
 
-  /** One echo; it never rejects. */
-  ping(ip: Ip4, { size, dontFragment, timeoutMs }: EchoOptions): Promise<EchoResult> {
+  /** One echo to an address of the socket's family; it never rejects. */
+  ping(ip: Ip, { size, dontFragment, timeoutMs }: EchoOptions): Promise<EchoResult> {
     return new Promise((resolve) => {
       const sequence = this.nextSequence();
       if (this.closed !== null || sequence === null) {
@@ -111,7 +106,7 @@ export class Echo {
       };
       const timer = setTimeout(settle, timeoutMs, { outcome: 'timeout' });
       const entry = {
-        address: formatIp4(ip),
+        address: formatIp(ip),
         request: this.request(sequence, size),
         timer,
         sentAt: 0,
@@ -141,19 +136,21 @@ export class Echo {
   }
 
   private request(sequence: number, size: number): Buffer {
-    const request = Buffer.alloc(Math.max(size, SHORTEST_ECHO) - IP_HEADER);
-    request.writeUInt8(ECHO, 0);
+    const { ipHeader, echo, checksumByKernel } = this.family;
+    const request = Buffer.alloc(Math.max(size - ipHeader, ICMP_HEADER + NONCE_BYTES));
+    request.writeUInt8(echo, 0);
     request.writeUInt16BE(this.id, 4);
     request.writeUInt16BE(sequence, 6);
     randomBytes(NONCE_BYTES).copy(request, ICMP_HEADER);
-    this.raw.writeChecksum(request, 2, this.raw.createChecksum(request));
+    if (!checksumByKernel) this.raw.writeChecksum(request, 2, this.raw.createChecksum(request));
     return request;
   }
 
   private send(entry: InFlight, dontFragment: boolean): void {
-    const discovery = dontFragment ? IP_PMTUDISC_PROBE : IP_PMTUDISC_DONT;
+    const { level, option } = this.family.mtuDiscovery;
+    const discovery = dontFragment ? PMTUDISC_PROBE : PMTUDISC_DONT;
     const before = () => {
-      this.socket.setOption(IPPROTO_IP, IP_MTU_DISCOVER, discovery);
+      this.socket.setOption(level, option, discovery);
       entry.sentAt = performance.now();
     };
     const done = (error: Error | null) => {
@@ -164,44 +161,30 @@ export class Echo {
 
   private received(packet: Buffer, source: string): void {
     const now = performance.now();
-    const message = icmpOf(packet);
-    if (message?.[0] === ECHO_REPLY) {
-      const entry = this.find(message);
-      if (entry?.address !== source) return;
-      const nonce = entry.request.subarray(ICMP_HEADER, ICMP_HEADER + NONCE_BYTES);
-      if (!message.subarray(ICMP_HEADER, ICMP_HEADER + NONCE_BYTES).equals(nonce)) return;
+    const message = this.family.read(packet);
+    if (message === null) return;
+    const entry = this.find(message.echo);
+    if (entry === undefined) return;
+    if (message.kind === 'returned') {
+      if (entry.address === message.to) entry.settle(refusedBy(message.error, source));
+    } else if (entry.address === source && nonceOf(message.echo).equals(nonceOf(entry.request))) {
       entry.settle({ outcome: 'reply', rttMs: now - entry.sentAt });
-    } else if (message?.[0] === UNREACHABLE || message?.[0] === TIME_EXCEEDED) {
-      // Routers return at least the IP header and 8 bytes of what they dropped.
-      const dropped = message.subarray(ICMP_HEADER);
-      const echo = icmpOf(dropped);
-      if (echo?.[0] !== ECHO) return;
-      const entry = this.find(echo);
-      if (entry?.address !== formatIp4(dropped.readUInt32BE(16))) return;
-      entry.settle(refusedBy(message, source));
     }
   }
 
-  private find(message: Buffer): InFlight | undefined {
-    return message.readUInt16BE(4) === this.id ? this.inFlight.get(message.readUInt16BE(6)) : undefined;
+  private find(echo: Buffer): InFlight | undefined {
+    return echo.readUInt16BE(4) === this.id ? this.inFlight.get(echo.readUInt16BE(6)) : undefined;
   }
 }
 
-/** The ICMP message in an IPv4 packet that holds at least its header. */
-function icmpOf(packet: Buffer): Buffer | null {
-  if (packet.length < IP_HEADER || packet[9] !== IPPROTO_ICMP) return null;
-  const message = packet.subarray((packet.readUInt8(0) & 0x0f) * 4);
-  return message.length >= ICMP_HEADER ? message : null;
+function nonceOf(echo: Buffer): Buffer {
+  return echo.subarray(ICMP_HEADER, ICMP_HEADER + NONCE_BYTES);
 }
 
-function refusedBy(message: Buffer, router: string): EchoResult {
-  const [type, code] = message;
-  if (type === TIME_EXCEEDED)
-    return { outcome: 'unreachable', reason: `${router}: the time to live ran out` };
-  if (code !== FRAGMENTATION_NEEDED)
-    return { outcome: 'unreachable', reason: `${router}: unreachable, code ${code ?? 0}` };
-  const mtu = message.readUInt16BE(6); // RFC 1191
-  return { outcome: 'too big', mtu: mtu === 0 ? null : mtu };
+function refusedBy(error: IcmpError, router: string): EchoResult {
+  return error.kind === 'too big'
+    ? { outcome: 'too big', mtu: error.mtu }
+    : { outcome: 'unreachable', reason: `${router}: ${error.reason}` };
 }
 
 /** The package passes on the text of an errno only. */

@@ -15,8 +15,9 @@ declare module 'raw-socket' {
     close(): this;
   }
   const raw: {
-    readonly Protocol: { readonly ICMP: number };
-    createSocket(options: { protocol: number; bufferSize: number }): Socket;
+    readonly Protocol: { readonly ICMP: number; readonly ICMPv6: number };
+    readonly AddressFamily: { readonly IPv4: number; readonly IPv6: number };
+    createSocket(options: { protocol: number; addressFamily: number; bufferSize: number }): Socket;
     createChecksum(...parts: readonly Buffer[]): number;
     writeChecksum(buffer: Buffer, offset: number, checksum: number): Buffer;
   };

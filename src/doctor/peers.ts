@@ -37,7 +37,7 @@ export async function checkPeers(observed: Observed): Promise<Finding[]> {
       skipped(ID, 'the overlay has no IPv4, by which other hosts are asked', 'ping -6 their addresses'),
     ];
   }
-  const { echo, reason } = await openEcho();
+  const { echo, reason } = await openEcho(4);
   if (echo === null) return [skipped(ID, reason)];
   const findings: Finding[] = [];
   try {

@@ -22,11 +22,6 @@ export interface LeaseSubnet {
   readonly v6: Cidr6 | null;
 }
 
-/** The IPv4 subnets among `subnets`. */
-export function v4SubnetsOf(subnets: readonly LeaseSubnet[]): Cidr4[] {
-  return subnets.flatMap(({ v4 }) => v4 ?? []);
-}
-
 /** Whether the two share an address of either family. */
 export function overlap(a: LeaseSubnet, b: LeaseSubnet): boolean {
   const inV4 = a.v4 !== null && b.v4 !== null && a.v4.overlaps(b.v4);

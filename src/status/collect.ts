@@ -11,11 +11,11 @@ import { formatIp4 } from '../ip.js';
 import type { Ip4 } from '../ip.js';
 import type { Ip6 } from '../ip6.js';
 import { carriesIpv6, formatPublicIp, nextHopOf, ownPortOf } from '../lease/identity.js';
-import { formatSubnet, v4SubnetsOf } from '../lease/lease.js';
+import { formatSubnet } from '../lease/lease.js';
 import type { Lease, LeaseAttrs, LeaseSubnet } from '../lease/lease.js';
 import { redact } from '../logging/redact.js';
 import { VERSION } from '../version.js';
-import type { PeerProbe } from './probe.js';
+import type { PeerProbe, Target } from './probe.js';
 import { SCHEMA } from './report.js';
 import type {
   DataplaneReport,
@@ -45,11 +45,7 @@ export async function collectStatus(
   wanted: Wanted,
 ): Promise<StatusReport> {
   if (wanted.peers && wanted.distances && state.phase === 'running') {
-    const targets = v4SubnetsOf(state.peers.map(({ subnet }) => subnet)).map((v4) => ({
-      key: v4.toString(),
-      overlay: v4.network().ip,
-    }));
-    await probe.refresh(targets, PATIENCE_MS);
+    await probe.refresh(state.peers.flatMap(targetOf), PATIENCE_MS);
   }
   const { backend, whereabouts, config, backendType, subnetFile } = state;
   const plan = backend?.plan ?? null;
@@ -95,6 +91,13 @@ export async function collectStatus(
       message: redact(message),
     })),
   };
+}
+
+/** By IPv4 where the lease has it: that is what every peer carries. */
+function targetOf({ subnet }: Lease): Target[] {
+  const { v4, v6 } = subnet;
+  const overlay = v4 === null ? v6?.network().ip : v4.network().ip;
+  return overlay === undefined ? [] : [{ key: formatSubnet(subnet), overlay }];
 }
 
 function networkReport(config: NetworkConfig, backendType: string | null): NetworkReport {
@@ -202,7 +205,7 @@ function peerReports(state: DaemonState, plan: DataplanePlan | null, probe: Peer
       port,
       traffic: figures === undefined ? null : withoutAddress(figures),
       rttMs: distance?.rttMs ?? null,
-      answers: distance === undefined || probe.unavailable !== null ? null : distance.rttMs !== null,
+      answers: distance === undefined ? null : distance.rttMs !== null,
       pathMtu: figures?.pathMtu ?? interfaceMtu,
     };
   });

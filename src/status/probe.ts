@@ -1,7 +1,8 @@
 /** How far peers are: measured when somebody asks, not before, and kept for a while. */
+import type { Ip } from '../address.js';
 import { openEcho } from '../echo.js';
 import type { Echo, EchoAccess } from '../echo.js';
-import type { Ip4 } from '../ip.js';
+import type { IpVersion } from '../icmp.js';
 import { sleep } from '../retry.js';
 
 const ECHO = { size: 84, dontFragment: false, timeoutMs: 1000 };
@@ -9,14 +10,14 @@ const ECHO = { size: 84, dontFragment: false, timeoutMs: 1000 };
 const MOST_IN_FLIGHT = 64;
 /** A measurement that is older is made again. */
 const KEPT_MS = 3_000;
-/** Nobody has asked for so long: the raw socket, which hears all of the host's ICMP, is closed. */
+/** Nobody has asked for so long: the raw sockets, which hear all of the host's ICMP, are closed. */
 const IDLE_MS = 15_000;
 
 export interface Target {
   /** The subnet in the report. */
   readonly key: string;
   /** On the overlay. */
-  readonly overlay: Ip4;
+  readonly overlay: Ip;
 }
 
 export interface Distance {
@@ -28,16 +29,17 @@ export class PeerProbe {
   private distances = new Map<string, Distance>();
   private round: Promise<void> | null = null;
   private measuredAt = -Infinity;
-  private echo: Echo | null = null;
+  /** By the family of the targets. */
+  private readonly echoes = new Map<IpVersion, Echo>();
   private idle: NodeJS.Timeout | null = null;
   private closed = false;
   /** Why no round trips can be measured; null while they can, or while nobody has tried. */
   unavailable: string | null = null;
 
   /** @param open makes the socket for echoes */
-  constructor(private readonly open: () => Promise<EchoAccess> = openEcho) {}
+  constructor(private readonly open: (version: IpVersion) => Promise<EchoAccess> = openEcho) {}
 
-  /** The last result; undefined while there is none. */
+  /** The last result; undefined while there is none, or where no echo can be sent. */
   of(key: string): Distance | undefined {
     return this.distances.get(key);
   }
@@ -67,21 +69,27 @@ export class PeerProbe {
   private async measure(targets: readonly Target[]): Promise<void> {
     const known = new Set(targets.map(({ key }) => key));
     this.distances = new Map([...this.distances].filter(([key]) => known.has(key)));
-    if (this.echo === null) {
-      const { echo, reason } = await this.open();
-      this.unavailable = reason;
-      if (this.closed) echo?.close();
-      else this.echo = echo;
-    }
-    const { echo } = this;
+    const versions = new Set(targets.map(({ overlay }) => versionOf(overlay)));
+    const refusals = await Promise.all([...versions].map((version) => this.openFor(version)));
+    this.unavailable = refusals.find((reason) => reason !== null) ?? null;
     const queue = targets.values();
     const worker = async () => {
       for (const { key, overlay } of queue) {
-        const result = echo === null ? null : await echo.ping(overlay, ECHO);
-        this.distances.set(key, { rttMs: result?.outcome === 'reply' ? result.rttMs : null });
+        const result = await this.echoes.get(versionOf(overlay))?.ping(overlay, ECHO);
+        if (result === undefined) this.distances.delete(key);
+        else this.distances.set(key, { rttMs: result.outcome === 'reply' ? result.rttMs : null });
       }
     };
     await Promise.all(Array.from({ length: MOST_IN_FLIGHT }, worker));
+  }
+
+  /** Why there can be no echoes of a family; null where there can. */
+  private async openFor(version: IpVersion): Promise<string | null> {
+    if (this.echoes.has(version)) return null;
+    const { echo, reason } = await this.open(version);
+    if (this.closed) echo?.close();
+    else if (echo !== null) this.echoes.set(version, echo);
+    return reason;
   }
 
   private stayAwake(): void {
@@ -95,7 +103,11 @@ export class PeerProbe {
   private rest(): void {
     if (this.idle !== null) clearTimeout(this.idle);
     this.idle = null;
-    this.echo?.close();
-    this.echo = null;
+    for (const echo of this.echoes.values()) echo.close();
+    this.echoes.clear();
   }
+}
+
+function versionOf(ip: Ip): IpVersion {
+  return typeof ip === 'number' ? 4 : 6;
 }

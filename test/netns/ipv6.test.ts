@@ -134,6 +134,22 @@ describe('flanneld status', () => {
     assert.equal(peers[0]?.subnet, `${b.overlayAddress6}/64`);
     assert.equal(peers[0].ipv6, true);
   });
+
+  test('measures round trips to the IPv6 address of a peer that has no other in the overlay', async () => {
+    const [a, b] = await startTwo(IPV6_ALONE);
+    // The distance of a peer that takes its time is in the next answer.
+    await eventually(async () => {
+      const { peers, rttUnavailable } = await statusOf(a);
+      assert.equal(rttUnavailable, null);
+      assert.equal(peers[0]?.answers, true);
+      assert.ok((peers[0].rttMs ?? 0) > 0);
+    });
+    await b.stop('SIGKILL');
+    await eventually(async () => {
+      const { peers } = await statusOf(a);
+      assert.deepEqual([peers[0]?.answers, peers[0]?.rttMs], [false, null]);
+    });
+  });
 });
 
 test('a hand-over, and a start after a kill, keep IPv6', async () => {
