@@ -24,7 +24,8 @@ import { ServiceManager } from './service-manager.js';
 import { StatusService } from './status/service.js';
 import type { SubnetManager } from './subnet/manager.js';
 import { createSubnetManager } from './subnet/stores.js';
-import { subnetFamilies } from './subnet/subnet-file.js';
+import { readPreviousSubnets, subnetFamilies } from './subnet/subnet-file.js';
+import type { PreviousSubnets } from './subnet/subnet-file.js';
 import { SubnetFileWriter } from './subnet/subnet-file-writer.js';
 import { TrafficRules } from './traffic/traffic-rules.js';
 
@@ -37,7 +38,9 @@ const RETRY_MS = 1000;
 export async function runDaemon(options: Options, signal: AbortSignal): Promise<void> {
   const state = new DaemonState(options);
   const renewMargin = renewMarginMs(options);
-  const manager = await openStore(options, signal);
+  // Read once: what is wrong with the file is said once.
+  const previous = readPreviousSubnets(options.subnetFile);
+  const manager = await openStore(options, previous, signal);
   if (manager === null) return;
   const service = new ServiceManager(state);
   signal.addEventListener('abort', () => {
@@ -54,7 +57,7 @@ export async function runDaemon(options: Options, signal: AbortSignal): Promise<
     const config = await untilItWorks(state, 'fetch network config', signal, () =>
       manager.getNetworkConfig(signal),
     );
-    if (config !== null) await serve(state, config, manager, renewMargin, service, signal);
+    if (config !== null) await serve(state, config, manager, previous, renewMargin, service, signal);
   } finally {
     state.phase = 'stopping';
     service.stop();
@@ -65,9 +68,13 @@ export async function runDaemon(options: Options, signal: AbortSignal): Promise<
 }
 
 /** Null when `signal` fires meanwhile. */
-async function openStore(options: Options, signal: AbortSignal): Promise<SubnetManager | null> {
+async function openStore(
+  options: Options,
+  previous: PreviousSubnets,
+  signal: AbortSignal,
+): Promise<SubnetManager | null> {
   try {
-    return await createSubnetManager(options, signal);
+    return await createSubnetManager(options, previous, signal);
   } catch (error) {
     if (signal.aborted) return null;
     throw error;
@@ -79,6 +86,7 @@ async function serve(
   state: DaemonState,
   config: NetworkConfig,
   manager: SubnetManager,
+  previous: PreviousSubnets,
   renewMargin: number,
   service: ServiceManager,
   signal: AbortSignal,
@@ -88,7 +96,7 @@ async function serve(
   log.info(`Found network config - Backend type: ${type}`);
   state.add({ config, backendType: type });
   const createBackend = findBackend(type);
-  const rules = await TrafficRules.prepare(config, options);
+  const rules = await TrafficRules.prepare(config, options, previous);
   const addresses = await untilItWorks(state, 'read the public IP', signal, () =>
     manager.publicAddresses(signal),
   );

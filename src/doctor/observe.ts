@@ -61,7 +61,8 @@ export interface Owner {
 }
 
 export async function observe(options: Options): Promise<Observed> {
-  const store = await observeStore(options);
+  const ownSubnets = readPreviousSubnets(options.subnetFile);
+  const store = await observeStore(options, ownSubnets);
   const { config } = store;
   const stack = attempt(() => (config === null ? null : hostStack(config))).value ?? config ?? IPV4_ONLY;
   const host = readHostNetwork(stack.enableIPv6);
@@ -82,7 +83,7 @@ export async function observe(options: Options): Promise<Observed> {
     settingsProblem: settings.problem,
     port: settings.value?.port ?? (options.udpPort || DEFAULT_PORT),
     underlay: settings.value?.underlay ?? 'ipv4',
-    ownSubnets: readPreviousSubnets(options.subnetFile),
+    ownSubnets,
     owner: findDaemon(options, host),
   };
 }
@@ -107,7 +108,7 @@ function findDaemon(options: Options, { links }: HostNetwork): Owner {
   };
 }
 
-async function observeStore(options: Options): Promise<StoreFacts> {
+async function observeStore(options: Options, previous: PreviousSubnets): Promise<StoreFacts> {
   const known = describeStore(options);
   const nothing = { ...known, config: null, configProblem: null, leases: null };
   const signal = AbortSignal.timeout(STORE_MS);
@@ -115,7 +116,7 @@ async function observeStore(options: Options): Promise<StoreFacts> {
   try {
     // A store that is not there is not made by looking at it.
     if (known.kind === 'directory') statSync(options.subnetDir);
-    manager = await createSubnetManager(options, signal);
+    manager = await createSubnetManager(options, previous, signal);
   } catch (error) {
     return { ...nothing, problem: messageOf(error) };
   }

@@ -1,5 +1,7 @@
 /** Settings of the kernel that let packets through, or do not. */
+import { IPV4_ONLY } from '../iface.js';
 import { readSysctl } from '../sysctl.js';
+import { forwardingSettings } from '../traffic/host-checks.js';
 import { error, ok, skipped, warning } from './finding.js';
 import type { Finding } from './finding.js';
 import type { Observed } from './observe.js';
@@ -24,9 +26,11 @@ export function checkBridgeNetfilter({ store }: Observed): Finding {
 
 export function checkForwarding({ owner, store }: Observed): Finding {
   const id = 'ip-forward';
-  const names = ['net.ipv4.ip_forward'];
-  if (owner.device !== null) names.push(`net.ipv4.conf.${owner.device.name}.forwarding`);
-  if (store.config?.enableIPv6 === true) names.push('net.ipv6.conf.all.forwarding');
+  const families = store.config ?? IPV4_ONLY;
+  const names = forwardingSettings(families);
+  // IPv6 is forwarded by the setting of all interfaces alone.
+  if (families.enableIPv4 && owner.device !== null)
+    names.push(`net.ipv4.conf.${owner.device.name}.forwarding`);
   const off = names.filter((name) => readSysctl(name.replaceAll('.', '/')) === 0);
   if (off.length === 0) return ok(id, 'packets are forwarded');
   const why = 'packets are not passed on between the overlay and the containers of this host';

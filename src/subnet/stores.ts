@@ -5,15 +5,19 @@ import { EtcdRegistry } from './etcd/registry.js';
 import { openKube } from './kube/open.js';
 import { LocalManager } from './local-manager.js';
 import type { SubnetManager } from './manager.js';
-import { readPreviousSubnets } from './subnet-file.js';
+import type { PreviousSubnets } from './subnet-file.js';
 
 /**
  * The store that the flags name: Kubernetes or a directory where one is asked for, else etcd.
+ * @param previous what the subnet file names
  * @throws FlannelError when its settings make no sense, or the signal's reason.
  */
-export async function createSubnetManager(options: Options, signal: AbortSignal): Promise<SubnetManager> {
+export async function createSubnetManager(
+  options: Options,
+  previous: PreviousSubnets,
+  signal: AbortSignal,
+): Promise<SubnetManager> {
   if (options.kubeSubnetMgr) return openKube(options, process.env, signal);
-  const previous = readPreviousSubnets(options.subnetFile);
   if (options.subnetDir !== '') {
     return new LocalManager(new DirectoryRegistry(resolve(options.subnetDir)), 'Directory', previous);
   }

@@ -12,6 +12,7 @@ import type { LeaseSubnet } from '../lease/lease.js';
 import { log } from '../log.js';
 import { Alarm, sleep } from '../retry.js';
 import { readPreviousSubnets } from '../subnet/subnet-file.js';
+import type { PreviousSubnets } from '../subnet/subnet-file.js';
 import { keepBlackhole, removeBlackhole } from './blackhole.js';
 import { checkBridgeFilter, warnWithoutForwarding } from './host-checks.js';
 import { IptablesManager, removeIptablesRules } from './iptables.js';
@@ -37,12 +38,7 @@ const MANAGERS: Readonly<Record<RuleManager['name'], RuleManagerFactory>> = {
 
 export type TrafficOptions = Pick<
   Options,
-  | 'ipMasq'
-  | 'ipMasqFullyRandomDisable'
-  | 'iptablesForwardRules'
-  | 'iptablesResync'
-  | 'ipBlackholeRoute'
-  | 'subnetFile'
+  'ipMasq' | 'ipMasqFullyRandomDisable' | 'iptablesForwardRules' | 'iptablesResync' | 'ipBlackholeRoute'
 >;
 
 /** How the rules are. */
@@ -84,9 +80,14 @@ export class TrafficRules {
 
   /**
    * Finds out whether this host can have the rules; changes nothing.
+   * @param previous what the subnet file names
    * @throws FlannelError with the remedy when it cannot.
    */
-  static async prepare(config: NetworkConfig, options: TrafficOptions): Promise<TrafficRules> {
+  static async prepare(
+    config: NetworkConfig,
+    options: TrafficOptions,
+    previous: PreviousSubnets,
+  ): Promise<TrafficRules> {
     const resyncMs = iptablesResyncMs(options);
     const choice = {
       masquerade: options.ipMasq,
@@ -98,9 +99,8 @@ export class TrafficRules {
     const open = MANAGERS[config.enableNFTables ? 'nftables' : 'iptables'];
     const versions = overlayFamilies(config, null).map(({ version }) => version);
     const manager = wanted ? await open(versions, choice) : null;
-    warnWithoutForwarding(versions.includes(6));
-    const former = formerSubnets(options.subnetFile);
-    return new TrafficRules(config, options, choice, manager, resyncMs, former);
+    warnWithoutForwarding(config);
+    return new TrafficRules(config, options, choice, manager, resyncMs, subnetsOf(previous));
   }
 
   get status(): TrafficStatus {
@@ -251,11 +251,9 @@ function overlayFamilies(
 export async function removeTrafficRules(subnetFile: string): Promise<void> {
   const removed = [...(await removeIptablesRules()), ...(await removeNftTables())];
   if (removed.length > 0) log.info(`Removed the traffic rules ${removed.join(', ')}`);
-  for (const subnet of formerSubnets(subnetFile)) removeBlackhole(subnet);
+  for (const subnet of subnetsOf(readPreviousSubnets(subnetFile))) removeBlackhole(subnet);
 }
 
-/** What this host had when the subnet file was last written. */
-function formerSubnets(subnetFile: string): Cidr[] {
-  const { v4, v6 } = readPreviousSubnets(subnetFile);
+function subnetsOf({ v4, v6 }: PreviousSubnets): Cidr[] {
   return [v4 ?? [], v6 ?? []].flat();
 }
