@@ -1,6 +1,6 @@
 /** Whether the daemon is alive, and whether it is ready: what it knows of itself, judged. */
 import type { DaemonState } from './daemon-state.js';
-import { formatSubnet } from './lease/lease.js';
+import { formatBothSubnets } from './lease/lease.js';
 import { redact } from './logging/redact.js';
 
 /** One thing that was looked at. */
@@ -68,7 +68,7 @@ export function summarize(state: Observed): string {
   const store = storeCheck(state);
   if (phase !== 'running' || lease === null) return `${phase}; store ${store.detail}`;
   const failures = describeFailures(readinessChecks(state).filter(({ name }) => name !== 'store'));
-  const subnet = `subnet ${formatSubnet(lease.lease.subnet)}, ${peerCount} peers, store ${store.detail}`;
+  const subnet = `subnet ${formatBothSubnets(lease.lease.subnet)}, ${peerCount} peers, store ${store.detail}`;
   return failures === '' ? subnet : `${failures}; ${subnet}`;
 }
 
@@ -112,7 +112,7 @@ function leaseCheck({ lease: status }: Observed, now: number): Check {
   const check = (ok: boolean, detail: string): Check => ({ name: 'lease', ok, detail });
   if (status === null) return check(false, 'not acquired yet');
   const { lease, held } = status;
-  const subnet = formatSubnet(lease.subnet);
+  const subnet = formatBothSubnets(lease.subnet);
   if (!held) return check(false, `${subnet} is not this host's in the store; claiming it again`);
   if (lease.expiration === null) return check(true, `${subnet}, a reservation`);
   const until = new Date(lease.expiration).toISOString();

@@ -33,6 +33,11 @@ export function formatSubnet({ v4, v6 }: LeaseSubnet): string {
   return (v4 ?? v6)?.toString() ?? 'none';
 }
 
+/** For people, of one host: `10.5.1.0/24 and fd00:10:5:1::/64`, or the one that there is. */
+export function formatBothSubnets({ v4, v6 }: LeaseSubnet): string {
+  return [v4 ?? [], v6 ?? []].flat().join(' and ') || 'none';
+}
+
 /** A host's claim to a subnet. */
 export interface Lease {
   readonly subnet: LeaseSubnet;

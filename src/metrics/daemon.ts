@@ -2,10 +2,13 @@
 import { readdirSync } from 'node:fs';
 import type { DaemonState } from '../daemon-state.js';
 import { allOk, livenessChecks, readinessChecks } from '../health.js';
+import type { ExternalInterface } from '../iface.js';
+import { formatIp4 } from '../ip.js';
 import { countHosts } from '../lease/allocate.js';
+import type { Lease } from '../lease/lease.js';
 import { VERSION } from '../version.js';
 import { one } from './family.js';
-import type { Family } from './family.js';
+import type { Family, Labels } from './family.js';
 
 export function daemonFamilies(state: DaemonState): Family[] {
   const checks = readinessChecks(state);
@@ -45,7 +48,7 @@ function storeFamilies({ storeHealth: health }: DaemonState): Family[] {
 }
 
 function leaseFamilies(state: DaemonState): Family[] {
-  const { lease: status, config, peers } = state;
+  const { lease: status, config, peers, whereabouts } = state;
   const leases = [...peers, ...(status === null ? [] : [status.lease])];
   const taken = leases.map(({ subnet }) => subnet);
   const subnets = config === null ? null : countHosts(config, taken);
@@ -59,6 +62,14 @@ function leaseFamilies(state: DaemonState): Family[] {
       one(subnets?.all ?? null),
     ),
     gauge('flanneld_subnets_free', 'Those of them that no lease overlaps.', one(subnets?.free ?? null)),
+    gauge(
+      'flanneld_lease_info',
+      'What this host has and announces, "" for a family that it lacks; always 1.',
+      [...(status === null ? [] : [{ labels: leaseLabels(status.lease), value: 1 }])],
+    ),
+    gauge('flanneld_interface_info', 'What carries the traffic between hosts; always 1.', [
+      ...(whereabouts === null ? [] : [{ labels: interfaceLabels(whereabouts.external), value: 1 }]),
+    ]),
     gauge(
       'flanneld_lease_held',
       'Whether the store has the lease as of this host.',
@@ -75,6 +86,23 @@ function leaseFamilies(state: DaemonState): Family[] {
       one(renewAt === null ? null : renewAt / 1000),
     ),
   ];
+}
+
+function leaseLabels({ subnet: { v4, v6 }, attrs: { publicIp, publicIpV6 } }: Lease): Labels {
+  return {
+    subnet: v4?.toString() ?? '',
+    ipv6_subnet: v6?.toString() ?? '',
+    public_ip: publicIp === 0 ? '' : formatIp4(publicIp),
+    ipv6_public_ip: publicIpV6 ?? '',
+  };
+}
+
+function interfaceLabels({ name, address, addressV6 }: ExternalInterface): Labels {
+  return {
+    interface: name,
+    address: address === null ? '' : formatIp4(address),
+    ipv6_address: addressV6 ?? '',
+  };
 }
 
 function trafficFamilies({ trafficRules: rules }: DaemonState): Family[] {

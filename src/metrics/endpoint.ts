@@ -14,7 +14,8 @@ export function* families(state: DaemonState): Generator<Family> {
   const { backend } = state;
   if (backend === null) return;
   yield* backendFamilies(backend);
-  yield* peerFamilies(state.peerTraffic, state.options.metricsPeers);
+  const linkMtu = state.whereabouts?.external.mtu ?? null;
+  yield* peerFamilies(state.peerTraffic, state.options.metricsPeers, linkMtu);
 }
 
 /** Writes all metrics, with pauses for whatever else the daemon has to do. @throws when the client goes away. */

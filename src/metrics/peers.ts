@@ -1,5 +1,5 @@
 /**
- * Metrics of the traffic with each peer. A network may have 65,536 of them, and each would be four series in every
+ * Metrics of the traffic with each peer. A network may have 65,536 of them, and each would be five series in every
  * scrape of every host: only the busiest get any, up to a number that the flags set.
  */
 import { formatEndpoint } from '../address.js';
@@ -16,8 +16,15 @@ const SERIES: readonly (readonly [Figure, string, string])[] = [
   ['bytesIn', 'flanneld_peer_bytes_in_total', 'Bytes of those.'],
 ];
 
-/** @param most how many peers get series of their own */
-export function peerFamilies(traffic: readonly PeerTraffic[], most: number): Family[] {
+/**
+ * @param most how many peers get series of their own
+ * @param linkMtu of the external interface in bytes, which is a path's until less is known; null where there is none
+ */
+export function peerFamilies(
+  traffic: readonly PeerTraffic[],
+  most: number,
+  linkMtu: number | null,
+): Family[] {
   const told = busiest(traffic, most);
   const families = SERIES.map(([figure, name, help]): Family => ({
     name,
@@ -27,6 +34,12 @@ export function peerFamilies(traffic: readonly PeerTraffic[], most: number): Fam
   }));
   return [
     ...families,
+    {
+      name: 'flanneld_peer_path_mtu_bytes',
+      type: 'gauge',
+      help: 'The largest packet of the underlay towards the peer, as far as the kernel knows.',
+      samples: pathMtus(told, linkMtu),
+    },
     {
       name: 'flanneld_peers_without_series',
       type: 'gauge',
@@ -40,6 +53,13 @@ export function peerFamilies(traffic: readonly PeerTraffic[], most: number): Fam
 function* samplesOf(peers: readonly PeerTraffic[], figure: Figure): Generator<Sample> {
   for (const peer of peers) {
     yield { labels: { peer: formatEndpoint(peer.address, peer.port) }, value: peer[figure] };
+  }
+}
+
+function* pathMtus(peers: readonly PeerTraffic[], linkMtu: number | null): Generator<Sample> {
+  for (const { address, port, pathMtu } of peers) {
+    const value = pathMtu ?? linkMtu;
+    if (value !== null) yield { labels: { peer: formatEndpoint(address, port) }, value };
   }
 }
 

@@ -7,6 +7,7 @@ import type { DaemonState } from '../daemon-state.js';
 import { counters } from '../dataplane.js';
 import type { PeerTraffic, Stats } from '../dataplane.js';
 import { allOk, describeFailures, readinessChecks } from '../health.js';
+import type { Whereabouts } from '../host-follower.js';
 import { formatIp4 } from '../ip.js';
 import type { Ip4 } from '../ip.js';
 import type { Ip6 } from '../ip6.js';
@@ -20,6 +21,7 @@ import { SCHEMA } from './report.js';
 import type {
   DataplaneReport,
   DirectionReport,
+  InterfaceReport,
   LeaseReport,
   NetworkReport,
   PeerReport,
@@ -65,14 +67,7 @@ export async function collectStatus(
     checks: checks.map(({ name, ok, detail }) => ({ name, ok, detail: redact(detail) })),
     network: config && networkReport(config, backendType),
     lease: leaseReport(state, plan),
-    interface: whereabouts && {
-      name: whereabouts.external.name,
-      address: either(whereabouts.external.address, whereabouts.external.addressV6),
-      publicIp: either(whereabouts.external.publicIp, whereabouts.external.publicIpV6),
-      mtu: whereabouts.external.mtu,
-      running: whereabouts.running,
-      lost: whereabouts.lost,
-    },
+    interface: whereabouts && interfaceReport(whereabouts),
     device: backend && {
       name: backend.device,
       mtu: backend.mtu,
@@ -111,6 +106,25 @@ function besideIpv4({ v4, v6 }: LeaseSubnet): string | null {
   return v4 === null || v6 === null ? null : v6.toString();
 }
 
+function interfaceReport({ external, running, lost }: Whereabouts): InterfaceReport {
+  const { name, address, addressV6, publicIp, publicIpV6, mtu } = external;
+  return {
+    name,
+    address: either(address, addressV6),
+    ipv6Address: address === null ? null : addressV6,
+    publicIp: either(publicIp, publicIpV6),
+    ipv6PublicIp: publicIp === null ? null : publicIpV6,
+    mtu,
+    running,
+    lost,
+  };
+}
+
+/** The public IPv6 address of a host that formatPublicIp() does not name. */
+function publicIpBeside({ publicIp, publicIpV6 }: LeaseAttrs): string | null {
+  return publicIp === 0 ? null : publicIpV6;
+}
+
 function leaseReport({ lease: status }: DaemonState, plan: DataplanePlan | null): LeaseReport | null {
   if (status === null) return null;
   const { lease, renewAt, held } = status;
@@ -118,7 +132,7 @@ function leaseReport({ lease: status }: DaemonState, plan: DataplanePlan | null)
     subnet: formatSubnet(lease.subnet),
     ipv6Subnet: besideIpv4(lease.subnet),
     publicIp: formatPublicIp(lease.attrs),
-    ipv6PublicIp: lease.attrs.publicIp === 0 ? null : lease.attrs.publicIpV6,
+    ipv6PublicIp: publicIpBeside(lease.attrs),
     port: plan?.port ?? null,
     expiresAt: isoOrNull(lease.expiration),
     renewsAt: isoOrNull(renewAt),
@@ -202,6 +216,7 @@ function peerReports(state: DaemonState, plan: DataplanePlan | null, probe: Peer
       ipv6Subnet: besideIpv4(subnet),
       ipv6: state.config?.enableIPv6 === true && subnet.v6 !== null && hop !== null && carriesIpv6(attrs),
       publicIp: formatPublicIp(attrs),
+      ipv6PublicIp: publicIpBeside(attrs),
       port,
       traffic: figures === undefined ? null : withoutAddress(figures),
       rttMs: distance?.rttMs ?? null,

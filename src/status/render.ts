@@ -64,8 +64,7 @@ function sections(report: StatusReport, view: View): string[] {
       : lines('lease', `${leaseText(lease, network)}, ${leaseTerm(lease, now)}`)),
   ];
   if (external !== null) {
-    const host = external.publicIp.includes(':') ? `[${external.publicIp}]` : external.publicIp;
-    const announced = lease?.port == null ? external.publicIp : `${host}:${lease.port}`;
+    const announced = endpointText(external.publicIp, lease?.port ?? null);
     const state = external.lost ?? (external.running ? null : 'no carrier');
     const problem = state === null ? '' : `, ${state}`;
     shown.push(...lines('reached at', `${announced} over ${external.name}, MTU ${external.mtu}${problem}`));
@@ -82,6 +81,11 @@ function sections(report: StatusReport, view: View): string[] {
   if (store !== null) shown.push(...lines('store', storeText(store)));
   if (dataplane !== null) shown.push(...dataplaneLines(dataplane, lines));
   return [...shown, ...trafficLines(report, view)];
+}
+
+function endpointText(ip: string, port: number | null): string {
+  if (port === null) return ip;
+  return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
 }
 
 function labelled(label: string, text: string, { paint, width }: View): string[] {
@@ -193,13 +197,9 @@ const orNothing = <T>(value: T | null | undefined, text: (value: T) => string) =
   value === null || value === undefined ? NOTHING : text(value);
 
 const SUBNET = column('SUBNET', 18, 0, ({ subnet }) => subnet, { align: 'left' });
-const ADDRESS = column(
-  'PEER',
-  21,
-  4,
-  ({ publicIp, port }) => (port === null ? publicIp : `${publicIp}:${port}`),
-  { align: 'left' },
-);
+const ADDRESS = column('PEER', 21, 4, ({ publicIp, port }) => endpointText(publicIp, port), {
+  align: 'left',
+});
 const RTT = column(
   'RTT',
   9,

@@ -80,8 +80,13 @@ export interface LeaseReport {
 /** The interface that carries the traffic between hosts. */
 export interface InterfaceReport {
   readonly name: string;
+  /** Of IPv4 where the tunnel or the network has that, else of IPv6. */
   readonly address: string;
+  /** That of IPv6 beside it; null where there is none. */
+  readonly ipv6Address: string | null;
   readonly publicIp: string;
+  /** That of IPv6 beside it; null where there is none. */
+  readonly ipv6PublicIp: string | null;
   /** Bytes. */
   readonly mtu: number;
   readonly running: boolean;
@@ -166,7 +171,10 @@ export interface PeerReport {
   readonly ipv6Subnet: string | null;
   /** Whether IPv6 is sent to it: not to a host that does not announce to carry any, such as one of stock flannel. */
   readonly ipv6: boolean;
+  /** Of IPv4 where the lease has one, else of IPv6. */
   readonly publicIp: string;
+  /** That of IPv6 beside it; null where there is none. */
+  readonly ipv6PublicIp: string | null;
   readonly port: number | null;
   /** Null where the dataplane does not count by peer. */
   readonly traffic: TrafficReport | null;

@@ -7,6 +7,7 @@ export function samplePeer(number: number, bytesOut: number, more: Partial<PeerR
     ipv6Subnet: null,
     ipv6: false,
     publicIp: `192.0.2.${number}`,
+    ipv6PublicIp: null,
     port: 8285,
     traffic: { packetsOut: bytesOut / 1000, bytesOut, packetsIn: 10, bytesIn: 840 },
     rttMs: 0.25 * number,
@@ -42,7 +43,9 @@ export const SAMPLE: StatusReport = {
   interface: {
     name: 'eth0',
     address: '192.0.2.7',
+    ipv6Address: null,
     publicIp: '192.0.2.7',
+    ipv6PublicIp: null,
     mtu: 1500,
     running: true,
     lost: null,

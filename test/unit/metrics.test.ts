@@ -141,11 +141,20 @@ describe('peers', () => {
     pathMtu: null,
   });
 
-  test('each have four series', async () => {
+  test('each have five series', async () => {
     assert.match(
-      await text(peerFamilies([peer(1, 5)], 10)),
-      /flanneld_peer_packets_out_total\{peer="10\.0\.0\.1:8285"\} 1\n[^]*bytes_out_total\{.*\} 5\n[^]*packets_in_total\{.*\} 2\n[^]*bytes_in_total\{.*\} 0\n[^]*flanneld_peers_without_series 0\n/,
+      await text(peerFamilies([peer(1, 5)], 10, 1500)),
+      /flanneld_peer_packets_out_total\{peer="10\.0\.0\.1:8285"\} 1\n[^]*bytes_out_total\{.*\} 5\n[^]*packets_in_total\{.*\} 2\n[^]*bytes_in_total\{.*\} 0\n[^]*path_mtu_bytes\{.*\} 1500\n[^]*flanneld_peers_without_series 0\n/,
     );
+  });
+
+  test('over IPv6, with the path MTU that is known, else that of the link, if there is one', async () => {
+    const narrow = { ...peer(0, 1), address: '2001:db8::1', pathMtu: 1400 };
+    const lines = async (linkMtu: number | null) =>
+      (await text(peerFamilies([narrow, peer(1, 1)], 10, linkMtu))).match(/^\w*path_mtu_bytes\{.*/gm);
+    const known = 'flanneld_peer_path_mtu_bytes{peer="[2001:db8::1]:8285"} 1400';
+    assert.deepEqual(await lines(1500), [known, 'flanneld_peer_path_mtu_bytes{peer="10.0.0.1:8285"} 1500']);
+    assert.deepEqual(await lines(null), [known]);
   });
 
   test('are as many as allowed, the busiest, whatever ties there are', () => {
@@ -154,6 +163,7 @@ describe('peers', () => {
         const families = peerFamilies(
           bytes.map((count, n) => peer(n, count)),
           most,
+          1500,
         );
         const told = [...(families[1]?.samples ?? [])].map(({ value }) => value);
         const expected = [...bytes].sort((a, b) => b - a).slice(0, most);
@@ -161,7 +171,7 @@ describe('peers', () => {
           told.sort((a, b) => b - a),
           expected,
         );
-        assert.deepEqual([...(families[4]?.samples ?? [])], [{ value: bytes.length - expected.length }]);
+        assert.deepEqual([...(families.at(-1)?.samples ?? [])], [{ value: bytes.length - expected.length }]);
       }),
     );
   });
