@@ -1,6 +1,9 @@
 import { isIPv6 } from 'node:net';
 import { parseIp4 } from './ip.js';
 
+/** RFC 8200, section 5: every link carries this much, be it in fragments that those below put together again. */
+export const LEAST_IPV6_MTU = 1280;
+
 /** The canonical text of an IPv6 address. */
 export type Ip6 = string;
 

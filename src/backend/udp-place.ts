@@ -4,13 +4,14 @@ import type { NetworkConfig } from '../config.js';
 import { FlannelError } from '../errors.js';
 import type { ExternalInterface } from '../iface.js';
 import { Cidr4 } from '../ip.js';
+import { LEAST_IPV6_MTU } from '../ip6.js';
 import { Cidr6 } from '../ip6.js';
 import { formatAnnouncement } from '../lease/identity.js';
 import { formatSubnet } from '../lease/lease.js';
 import type { LeaseAttrs, LeaseSubnet } from '../lease/lease.js';
 import { log } from '../log.js';
 import type { DeviceFamily } from './device.js';
-import { LEAST_IPV6_MTU, LEAST_MTU } from './udp-settings.js';
+import { LEAST_MTU } from './udp-settings.js';
 import type { UdpSettings, Underlay } from './udp-settings.js';
 
 /** Bytes of IP and UDP around each packet. */

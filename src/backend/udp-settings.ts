@@ -7,14 +7,13 @@ import { FlannelError, messageOf } from '../errors.js';
 import type { Stack } from '../iface.js';
 import { decodeField, parseJsonObject, readBool, readString, readUint } from '../gojson.js';
 import type { JsonValue } from '../gojson.js';
+import { LEAST_IPV6_MTU } from '../ip6.js';
 import type { BackendOptions } from './backend.js';
 import { TIERS } from './tiers.js';
 
 const DEFAULT_PORT = 8285;
 /** RFC 791: every link carries this much. */
 export const LEAST_MTU = 68;
-/** RFC 8200, section 5: the same for IPv6, be it in fragments that those below put together again. */
-export const LEAST_IPV6_MTU = 1280;
 const MOST_MTU = 65507; // of a datagram over IPv4
 const MOST_QUEUES = 64;
 const MOST_GENERATION = 0xffffffff;

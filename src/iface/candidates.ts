@@ -1,6 +1,7 @@
 /** What each rule for the external interface finds on a host. */
 import { FlannelError, messageOf } from '../errors.js';
 import { formatIp4 } from '../ip.js';
+import { LEAST_IPV6_MTU } from '../ip6.js';
 import type { Link, RouteEntry } from '../netlink/rtnetlink.js';
 import { describeAddresses, describeHost, ownerOf, usable4, usable6 } from './addresses.js';
 import type { Addresses, Rule, Stack, Wishes } from './choice.js';
@@ -65,7 +66,7 @@ export function complete(link: Link, given: Addresses, search: Search): Candidat
     const there = describeAddresses(link, host);
     throw new FlannelError(
       `interface ${link.name} has no usable ${family} address${there === '' ? '' : ` (${there})`}: ` +
-        'give it one or choose another',
+        `${family === 'IPv6' ? tooNarrow([link]) : ''}give it one or choose another`,
     );
   }
   return { link, v4: v4 ?? null, v6: v6 ?? null };
@@ -163,7 +164,14 @@ function byReach(search: Search): Candidate {
 
 function byDefaultRoute({ stack, host }: Search): Link {
   const v4 = stack.enableIPv4 ? throughDefault('default route', host.routes, host) : null;
-  const v6 = stack.enableIPv6 ? throughDefault('default v6 route', host.v6?.routes ?? [], host) : null;
+  const v6 = stack.enableIPv6
+    ? throughDefault(
+        'default v6 route',
+        host.v6?.routes ?? [],
+        host,
+        tooNarrow(v4 === null ? host.links : [v4]),
+      )
+    : null;
   if (v4 !== null && v6 !== null && v4.index !== v6.index) {
     throw new FlannelError(
       `v6 default route interface ${v6.name} must be the same with v4 default route interface ${v4.name}: ` +
@@ -175,13 +183,22 @@ function byDefaultRoute({ stack, host }: Search): Link {
   return link;
 }
 
-function throughDefault(what: string, routes: readonly RouteEntry<unknown>[], host: SurveyedHost): Link {
+/**
+ * @param what is looked for, in stock flannel's words
+ * @param hint why it may be missing and what helps, or empty
+ */
+function throughDefault(
+  what: string,
+  routes: readonly RouteEntry<unknown>[],
+  host: SurveyedHost,
+  hint = '',
+): Link {
   const route = routes.find(
     ({ length, destination }) => length === 0 && (destination === 0 || destination === '::'),
   );
   if (route === undefined) {
     throw new FlannelError(
-      `unable to find ${what}: choose the interface with --iface; there is ${describeHost(host)}`,
+      `unable to find ${what}: ${hint}choose the interface with --iface; there is ${describeHost(host)}`,
     );
   }
   if (route.linkIndex === null) {
@@ -191,6 +208,20 @@ function throughDefault(what: string, routes: readonly RouteEntry<unknown>[], ho
     );
   }
   return linkOf(route.linkIndex, host);
+}
+
+/** Which of `links` have no IPv6 for their MTU, and what helps; empty where it is none. */
+function tooNarrow(links: readonly Link[]): string {
+  const narrow = links.filter(
+    ({ name, up, mtu }) => up && mtu < LEAST_IPV6_MTU && !OVERLAY_DEVICE.test(name),
+  );
+  const [first] = narrow;
+  if (first === undefined) return '';
+  const names = narrow.map(({ name, mtu }) => `${name} (MTU ${mtu})`).join(', ');
+  return (
+    `the kernel has no IPv6 on interfaces with an MTU below ${LEAST_IPV6_MTU}, such as ${names}: ` +
+    `ip link set dev ${first.name} mtu ${LEAST_IPV6_MTU}, then add its IPv6 address and route again, or `
+  );
 }
 
 /** @throws FlannelError for one that has gone since the host was looked at */

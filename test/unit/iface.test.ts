@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
 import { describeAddress, followInterface, IPV4_ONLY, selectInterface } from '../../src/iface.js';
-import type { InterfaceChoice } from '../../src/iface.js';
+import type { InterfaceChoice, Stack } from '../../src/iface.js';
 import { formatIp4 } from '../../src/ip.js';
 import { captureLog } from '../lib/store.js';
 import { hostNetwork, NO_CHOICE } from '../lib/host-network.js';
@@ -181,6 +181,47 @@ describe('with both families', () => {
     const only = { enableIPv4: false, enableIPv6: true };
     const then: HostSketch = { ...first, eth0: [], v6: { eth0: ['fd77::5', 'fd77::1'] } };
     assert.equal(followed({}, then, first, only), 'eth0 fd77::1 fd77::1 1500');
+  });
+});
+
+describe('no IPv6 for an MTU below 1280 is told with the cause and what helps:', () => {
+  const hint = (name: string) =>
+    `the kernel has no IPv6 on interfaces with an MTU below 1280, such as ${name} (MTU 1200): ` +
+    `ip link set dev ${name} mtu 1280, then add its IPv6 address and route again, or `;
+  const DUAL = { enableIPv4: true, enableIPv6: true };
+
+  function refusal(sketch: HostSketch, stack: Stack, given: Partial<InterfaceChoice> = {}): string {
+    const host = { ...hostNetwork(sketch), v6: { addresses: [], routes: [] } };
+    try {
+      return selectInterface({ ...NO_CHOICE, ...given }, host, stack).name;
+    } catch (error) {
+      return (error as Error).message;
+    }
+  }
+
+  test('no default route, in the words of stock flannel at first', () => {
+    const sketch = { ...BOTH, mtu: { eth0: 1200 } };
+    const start = `unable to find default v6 route: ${hint('eth0')}choose the interface with --iface; there is `;
+    assert.ok(refusal(sketch, DUAL).startsWith(start), refusal(sketch, DUAL));
+    const alone = { enableIPv4: false, enableIPv6: true };
+    assert.ok(refusal({ ...sketch, default: null }, alone).startsWith(start));
+  });
+
+  test('no address on the interface that a flag names', () => {
+    const message = refusal({ ...BOTH, mtu: { eth1: 1200 } }, DUAL, { iface: ['eth1'] });
+    assert.ok(message.includes(`no usable IPv6 address (192.168.78.1): ${hint('eth1')}give it one`), message);
+  });
+
+  test('not where the interface is wide enough, another one is narrow, or IPv4 is what is missing', () => {
+    for (const [sketch, stack] of [
+      [BOTH, DUAL],
+      [{ ...BOTH, mtu: { eth1: 1200 } }, DUAL],
+      [{ ...BOTH, mtu: { eth0: 1200 }, default: null }, DUAL],
+      [{ ...BOTH, mtu: { eth0: 1200 }, default: null }, IPV4_ONLY],
+    ] as const) {
+      const message = refusal(sketch, stack);
+      assert.match(message, /^unable to find default (v6 )?route: choose the interface with --iface/);
+    }
   });
 });
 
