@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { writeFile, rm } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
@@ -114,6 +114,16 @@ describe('the command', () => {
       assert.match(stdout, /phase failed: waiting for the network config/);
       assert.match(stdout, /last error, /);
     });
+  });
+
+  test('tells once of a subnet file that cannot be read', async () => {
+    const folder = join(network.folder, 'unreadable');
+    await mkdir(folder);
+    const a = network.start(1, `--subnet-file=${folder}`);
+    await a.logged(/cannot write the subnet file/);
+    assert.equal(a.log.match(/Cannot read the subnet file/g)?.length, 1, a.log);
+    await a.stop();
+    await rm(folder, { recursive: true });
   });
 
   test('tells what to do where nobody answers', async () => {
