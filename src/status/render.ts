@@ -5,7 +5,7 @@ import type { DirectionReport, LeaseReport, NetworkReport, PeerReport, StatusRep
 import { fit, fitting, plain, printable, sparkline, tableLines, wrap } from './table.js';
 import type { Column, Paint } from './table.js';
 import { formatDuration, formatQuantity, formatRtt } from './units.js';
-import { rulesText } from './wording.js';
+import { endpointText, rulesText } from './wording.js';
 
 export interface View {
   /** Columns of the terminal. */
@@ -81,11 +81,6 @@ function sections(report: StatusReport, view: View): string[] {
   if (store !== null) shown.push(...lines('store', storeText(store)));
   if (dataplane !== null) shown.push(...dataplaneLines(dataplane, lines));
   return [...shown, ...trafficLines(report, view)];
-}
-
-function endpointText(ip: string, port: number | null): string {
-  if (port === null) return ip;
-  return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
 }
 
 function labelled(label: string, text: string, { paint, width }: View): string[] {

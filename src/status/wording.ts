@@ -2,6 +2,12 @@
 import type { TrafficRulesReport } from './report.js';
 import { formatDuration } from './units.js';
 
+/** `192.0.2.1:8285`, `[2001:db8::1]:8285`; the address alone where there is no port. */
+export function endpointText(ip: string, port: number | null): string {
+  if (port === null) return ip;
+  return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
+}
+
 /** @param at when the report was made */
 export function rulesText(rules: TrafficRulesReport, at: string): string {
   const { manager, incompleteSince, repairs, lastRepair, lastError } = rules;

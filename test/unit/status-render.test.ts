@@ -85,6 +85,11 @@ last warning, 12 min 5 s ago
 
 describe('one look', () => {
   for (const [width, golden] of GOLDEN) {
+    test('the endpoint of a peer over IPv6 has brackets', () => {
+      const peers = [samplePeer(1, 1000, { publicIp: '2001:db8::7' })];
+      assert.match(render({ ...SAMPLE, peers, peerCount: 1 }, 120).join('\n'), / \[2001:db8::7\]:8285 /);
+    });
+
     test(`at ${width} columns`, () => {
       assert.equal(render(SAMPLE, width).join('\n'), golden);
     });

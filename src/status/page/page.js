@@ -4,7 +4,7 @@ import { PeerTable } from './peers.js';
 import { Plot } from './plot.js';
 import { ratesBetween, totalOf } from './rates.js';
 import { formatDuration, formatQuantity } from './units.js';
-import { rulesText } from './wording.js';
+import { endpointText, rulesText } from './wording.js';
 
 const INTERVAL_MS = 1000;
 const TIMEOUT_MS = 5000;
@@ -115,9 +115,7 @@ function leaseText({ lease, network, phase, at }) {
 
 function placeText({ interface: external, lease }) {
   if (external === null) return null;
-  const port = lease?.port ?? null;
-  const host = external.publicIp.includes(':') ? `[${external.publicIp}]` : external.publicIp;
-  const place = port === null ? external.publicIp : `${host}:${port}`;
+  const place = endpointText(external.publicIp, lease?.port ?? null);
   const problem = external.lost ?? (external.running ? null : 'no carrier');
   return [
     `${place} over ${external.name}`,

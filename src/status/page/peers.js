@@ -2,6 +2,7 @@
 import { element, fill } from './dom.js';
 import { byTraffic } from './rates.js';
 import { formatQuantity, formatRtt } from './units.js';
+import { endpointText } from './wording.js';
 
 /** A longer table helps nobody; the field above it finds the others. */
 const MOST_ROWS = 100;
@@ -26,7 +27,7 @@ const COLUMNS = [
   { title: 'Subnet', text: ({ subnet }) => subnet, value: ({ subnet }) => sortable(subnet) },
   {
     title: 'Peer',
-    text: ({ publicIp, port }) => (port === null ? publicIp : `${publicIp}:${port}`),
+    text: ({ publicIp, port }) => endpointText(publicIp, port),
     value: ({ publicIp }) => sortable(publicIp),
   },
   perSecond('Out', 'bitsOut', 'bit/s'),
