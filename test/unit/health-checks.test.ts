@@ -10,6 +10,10 @@ import type { Observed } from '../../src/health.js';
 import { ServiceManager, watchdogMs } from '../../src/service-manager.js';
 import { DaemonState } from '../../src/daemon-state.js';
 import { parseFlags } from '../../src/flags.js';
+import type { ExternalInterface } from '../../src/iface.js';
+import { Cidr6 } from '../../src/ip6.js';
+import type { LeaseAttrs, LeaseSubnet } from '../../src/lease/lease.js';
+import { daemonFamilies } from '../../src/metrics/daemon.js';
 import { eventually } from '../lib/eventually.js';
 import { NotifySocket } from '../lib/notify-socket.js';
 import { attrsOf, captureLog, subnetOf } from '../lib/store.js';
@@ -298,5 +302,54 @@ describe('the service manager', () => {
     service.stop();
     assert.equal(lines.length, 1);
     assert.match(lines[0] ?? '', /^W.* cannot tell the service manager READY=1: gone/);
+  });
+});
+
+describe('a host of IPv6', () => {
+  const v6 = new Cidr6('fd00:10:5:1::', 64);
+  const both = { v4: subnetOf('10.5.1.0/24').v4, v6 };
+  const withSubnet = (subnet: LeaseSubnet): Observed => ({
+    ...RUNNING,
+    lease: { ...LEASE, lease: { ...LEASE.lease, subnet } },
+  });
+  const leaseDetail = (subnet: LeaseSubnet) =>
+    readinessChecks(withSubnet(subnet), NOW).find(({ name }) => name === 'lease')?.detail;
+
+  test('has its subnets of both families in the checks, or that of IPv6 alone', () => {
+    assert.match(leaseDetail(both) ?? '', /^10\.5\.1\.0\/24 and fd00:10:5:1::\/64 until 2026-/);
+    assert.match(leaseDetail({ v4: null, v6 }) ?? '', /^fd00:10:5:1::\/64 until 2026-/);
+    assert.match(summarize(withSubnet(both)), /subnet 10\.5\.1\.0\/24 and fd00:10:5:1::\/64, 2 peers/);
+  });
+
+  test('has its addresses among the metrics, and "" for a family that it lacks', () => {
+    const labels = (subnet: LeaseSubnet, attrs: LeaseAttrs, external: ExternalInterface) => {
+      const command = parseFlags([], {});
+      assert.equal(command.kind, 'run');
+      const state = new DaemonState(command.options);
+      state.add({
+        keeper: { status: { ...LEASE, lease: { ...LEASE.lease, subnet, attrs } } },
+        follower: { whereabouts: { ...WHEREABOUTS, external } },
+      });
+      const families = daemonFamilies(state);
+      return ['flanneld_lease_info', 'flanneld_interface_info'].map(
+        (name) => [...(families.find((family) => family.name === name)?.samples ?? [])][0]?.labels,
+      );
+    };
+    const attrs = attrsOf('192.0.2.1', { publicIpV6: '2001:db8::1' });
+    const external = { ...EXTERNAL, address: 0x0a000001, addressV6: 'fd77::1', publicIpV6: '2001:db8::1' };
+    assert.deepEqual(labels(both, attrs, external), [
+      {
+        subnet: '10.5.1.0/24',
+        ipv6_subnet: 'fd00:10:5:1::/64',
+        public_ip: '192.0.2.1',
+        ipv6_public_ip: '2001:db8::1',
+      },
+      { interface: 'eth0', address: '10.0.0.1', ipv6_address: 'fd77::1' },
+    ]);
+    const alone = labels({ v4: null, v6 }, attrsOf('2001:db8::1'), { ...external, address: null });
+    assert.deepEqual(alone, [
+      { subnet: '', ipv6_subnet: 'fd00:10:5:1::/64', public_ip: '', ipv6_public_ip: '2001:db8::1' },
+      { interface: 'eth0', address: '', ipv6_address: 'fd77::1' },
+    ]);
   });
 });
