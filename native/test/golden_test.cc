@@ -17,7 +17,7 @@ using golden::Network;
 
 constexpr uint32_t kTunnel = ip(10, 244, 1, 0);
 const Ipv6Address kTunnel6 = ip6("fd00:10:244:1::");
-constexpr size_t kLeastCases = 500;
+constexpr size_t kLeastCases = 650;
 
 const std::vector<Case>& all_cases() {
   static const std::vector<Case> cases = [] {
