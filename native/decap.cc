@@ -112,6 +112,7 @@ Decap::Decap(UdpSocket udp, TunQueue tun, Snapshot<Fib>::Reader& fib,
       fib_(fib),
       counters_(counters),
       source_check_(source_check),
+      carries_ipv4_(addresses.ipv4 != 0),
       carries_ipv6_(!addresses.ipv6.is_none()),
       icmp_(addresses.ipv4, addresses.ipv6.to_bytes(), counters, Counter::decap_icmp_throttled),
       probes_(answers_probes, udp, counters),
@@ -193,6 +194,7 @@ void Decap::forward(const Fib& fib, std::span<uint8_t> bytes, const Address& fro
   }
   const Ipv4Fault fault = Ipv4Packet::check(bytes);
   if (fault != Ipv4Fault::none) return counters_.add(counter_of(fault));
+  if (!carries_ipv4_) return counters_.add(Counter::decap_bad_version);
   forward(fib, Ipv4Packet(bytes), bytes, from);
 }
 

@@ -57,6 +57,7 @@ class Decap {
   Snapshot<Fib>::Reader& fib_;
   Counters& counters_;
   SourceCheck source_check_;
+  bool carries_ipv4_;
   bool carries_ipv6_;
   IcmpResponder icmp_;
   ProbeResponder probes_;

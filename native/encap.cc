@@ -62,6 +62,7 @@ Encap::Encap(TunQueue tun, std::span<const UdpSocket> sockets, Snapshot<Fib>::Re
     : tun_(tun),
       fib_(fib),
       icmp_sockets_(icmp_sockets),
+      carries_ipv4_(addresses.ipv4 != 0),
       carries_ipv6_(!addresses.ipv6.is_none()),
       counters_(counters),
       syscalls_(syscalls),
@@ -142,6 +143,7 @@ void Encap::forward(const Fib& fib, const TunPacket& from_tun) noexcept {
   }
   const Ipv4Fault fault = Ipv4Packet::check(from_tun.bytes);
   if (fault != Ipv4Fault::none) return drop(counter_of(fault), from_tun);
+  if (!carries_ipv4_) return drop(Counter::encap_bad_version, from_tun);
   forward(fib, from_tun, Ipv4Packet(from_tun.bytes));
 }
 

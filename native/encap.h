@@ -77,6 +77,7 @@ class Encap {
   int blocked_fd_ = -1;
   Snapshot<Fib>::Reader& fib_;
   IcmpSockets icmp_sockets_;
+  bool carries_ipv4_;
   bool carries_ipv6_;
   Counters& counters_;
   Syscalls& syscalls_;

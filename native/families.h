@@ -74,7 +74,7 @@ inline uint16_t largest_for(Ipv6Packet /*packet*/, const Peer& peer) noexcept {
 
 /// The addresses of this end of the tunnel, from which ICMP and ICMPv6 errors come.
 struct TunnelAddresses {
-  uint32_t ipv4 = 0;  // host order; 0: no errors
+  uint32_t ipv4 = 0;  // host order; 0: this network carries no IPv4
   Address ipv6{};     // `::`: this network carries no IPv6
 };
 

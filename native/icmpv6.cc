@@ -19,10 +19,19 @@ bool is_error_or_redirect(uint8_t type) noexcept {
   return type < 128 || type == kRedirect;
 }
 
+bool is_zero(std::span<const uint8_t> bytes) noexcept {
+  return std::ranges::all_of(bytes, [](uint8_t byte) { return byte == 0; });
+}
+
 /// Unspecified (::) or loopback (::1).
 bool is_unspecified_or_loopback(Ipv6Packet::Address address) noexcept {
-  return std::ranges::all_of(address.first<15>(), [](uint8_t byte) { return byte == 0; }) &&
-         address[15] <= 1;
+  return is_zero(address.first<15>()) && address[15] <= 1;
+}
+
+/// ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2), which stands for IPv4 inside of a host: on a wire it
+/// is nobody's address, and to a socket it would mean the other family.
+bool is_mapped_ipv4(Ipv6Packet::Address address) noexcept {
+  return is_zero(address.first<10>()) && address[10] == 0xff && address[11] == 0xff;
 }
 
 bool is_multicast(Ipv6Packet::Address address) noexcept {
@@ -35,7 +44,8 @@ bool is_link_local(Ipv6Packet::Address address) noexcept {
 }
 
 bool is_single_host(Ipv6Packet::Address address) noexcept {
-  return !is_multicast(address) && !is_link_local(address) && !is_unspecified_or_loopback(address);
+  return !is_multicast(address) && !is_link_local(address) &&
+         !is_unspecified_or_loopback(address) && !is_mapped_ipv4(address);
 }
 
 bool concerns_an_icmpv6_error(Ipv6Packet packet) noexcept {

@@ -57,9 +57,12 @@ export interface DataplaneOptions {
    * the living.
    */
   readonly sendBuffer: number;
-  /** Source address of the ICMP errors: the IPv4 address of the TUN device; 0: none, and no errors. */
+  /**
+   * Source address of the ICMP errors: the IPv4 address of the TUN device; 0: this network carries no IPv4, and drops
+   * it both ways.
+   */
   readonly tunnelAddress: number;
-  /** The same for ICMPv6: its IPv6 address. null: this network carries no IPv6, and drops it both ways. */
+  /** The same for ICMPv6: its IPv6 address; null: this network carries no IPv6. */
   readonly tunnelAddress6: string | null;
   readonly sourceCheck: SourceCheck;
   /** As for clampMss(). */

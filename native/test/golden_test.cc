@@ -13,9 +13,11 @@ namespace flannel::test {
 namespace {
 
 using golden::Case;
+using golden::Network;
 
 constexpr uint32_t kTunnel = ip(10, 244, 1, 0);
-constexpr size_t kLeastCases = 120;
+const Ipv6Address kTunnel6 = ip6("fd00:10:244:1::");
+constexpr size_t kLeastCases = 650;
 
 const std::vector<Case>& all_cases() {
   static const std::vector<Case> cases = [] {
@@ -55,18 +57,47 @@ FeatureSet features_of(const std::string& tier) {
   return {Feature::batch, Feature::gso, Feature::gro, Feature::tso, Feature::uso};
 }
 
-NextHop peer(uint8_t number) {
-  return {Address::of_ipv4(ip(192, 168, 77, number)), htons(8285)};
+bool carries_ipv4(const Case& golden) {
+  return golden.network != Network::ipv6;
+}
+
+bool carries_ipv6(const Case& golden) {
+  return golden.network != Network::ipv4;
+}
+
+TunnelAddresses tunnel_of(const Case& golden) {
+  TunnelAddresses addresses;
+  if (carries_ipv4(golden)) addresses.ipv4 = kTunnel;
+  if (carries_ipv6(golden)) addresses.ipv6 = Address::of_bytes(kTunnel6);
+  return addresses;
+}
+
+NextHop peer(const Case& golden, uint8_t number) {
+  Ipv6Address address = ip6("2001:db8:77::");
+  address.back() = number;
+  const auto of_ipv4 = Address::of_ipv4(ip(192, 168, 77, number));
+  return {golden.over_ipv6 ? Address::of_bytes(address) : of_ipv4, htons(8285)};
+}
+
+std::vector<Route> routes_of(const Case& golden) {
+  std::vector<Route> routes;
+  for (const uint8_t number : {2, 3}) {
+    const NextHop hop = peer(golden, number);
+    Ipv6Address subnet = ip6("fd00:10:244::");
+    subnet[7] = number;
+    if (carries_ipv4(golden)) routes.push_back({{ip(10, 244, number, 0), 24}, hop});
+    if (carries_ipv6(golden)) routes.push_back({{Address::of_bytes(subnet), 64}, hop});
+  }
+  if (golden.network == Network::dual) routes.push_back({{ip(10, 244, 4, 0), 24}, peer(golden, 4)});
+  return routes;
 }
 
 std::unique_ptr<const Fib> fib_of(const Case& golden) {
   RouteTable table;
   if (!golden.routes) return Fib::of(table);
-  const std::array routes{Route{{ip(10, 244, 2, 0), 24}, peer(2)},
-                          Route{{ip(10, 244, 3, 0), 24}, peer(3)}};
-  table.assign(routes);
+  table.assign(routes_of(golden));
   for (const golden::PathMtu& path : golden.path_mtus) {
-    table.peers().set_path_mtu(table.peers().find(peer(path.peer)), path.bytes);
+    table.peers().set_path_mtu(table.peers().find(peer(golden, path.peer)), path.bytes);
   }
   return Fib::of(table);
 }
@@ -102,7 +133,7 @@ class GoldenTest : public ::testing::TestWithParam<Run> {
   GoldenTest() : virtio_(GetParam().tier == "full") {
     for (const golden::Fault& fault : golden_.faults) script(fault);
     clamp_.set(golden_.clamp_mtu);
-    kernel_.udp_from = peer(golden_.sender).to_sockaddr();
+    kernel_.udp_from = peer(golden_, golden_.sender).to_sockaddr();
     for (const golden::Packet& packet : golden_.from_device) {
       kernel_.tun_in.push_back(virtio_ && !golden_.is_literal() ? with_header({}, packet.bytes)
                                                                 : packet.bytes);
@@ -139,15 +170,15 @@ class GoldenTest : public ::testing::TestWithParam<Run> {
     const UdpSocket udp(ScriptedKernel::kUdp, features_, kernel_);
     const size_t batch = features_.has(Feature::batch) ? kBatchSize : 1;
     if (golden_.from_peer.empty()) {
-      Encap encap(tun, udp, fib_.reader(0), {ScriptedKernel::kIcmp}, {kTunnel}, batch, counters_,
-                  kernel_, clamp_);
+      Encap encap(tun, udp, fib_.reader(0), {ScriptedKernel::kIcmp, ScriptedKernel::kIcmpv6},
+                  tunnel_of(golden_), batch, counters_, kernel_, clamp_);
       Turn turn = Turn::more;
       for (int i = 0;
            i < kMostTurns && (turn == Turn::more || (turn == Turn::blocked && !golden_.stop)); i++)
         turn = encap.turn();
       if (golden_.stop) encap.abandon();
     } else {
-      Decap decap(udp, tun, fib_.reader(0), {kTunnel}, batch, features_, counters_,
+      Decap decap(udp, tun, fib_.reader(0), tunnel_of(golden_), batch, features_, counters_,
                   golden_.source_check, golden_.probe_mtu, clamp_);
       while (decap.turn() == Turn::more) {
       }
@@ -204,8 +235,10 @@ TEST_P(GoldenTest, Holds) {
   SCOPED_TRACE(golden_.sentence);
   run();
   Lines peers;
-  for (const auto& packet : golden_.to_peer)
-    peers.push_back("192.168.77." + packet.where + " " + hex(packet.bytes));
+  for (const auto& packet : golden_.to_peer) {
+    const NextHop to = peer(golden_, static_cast<uint8_t>(std::stoi(packet.where)));
+    peers.push_back(address(to.to_sockaddr()) + " " + hex(packet.bytes));
+  }
   Lines device;
   for (const auto& packet : golden_.to_device) device.push_back(hex(packet.bytes));
   Lines host;
@@ -229,19 +262,35 @@ INSTANTIATE_TEST_SUITE_P(Packets, GoldenTest, ::testing::ValuesIn(all_runs()),
                            return name;
                          });
 
-TEST(Golden, EveryCounterHasACase) {
+/// The counters that the cases of some networks change.
+std::set<std::string> counters_hit(const std::set<Network>& networks) {
   std::set<std::string> hit;
   for (const Case& golden : all_cases()) {
+    if (!networks.contains(golden.network)) continue;
     for (const auto& [name, count] : golden.counts) {
       if (count > 0) hit.insert(name);
     }
     for (const golden::Share& share : golden.shares) hit.insert({share.first, share.second});
   }
+  return hit;
+}
+
+TEST(Golden, EveryCounterHasACase) {
+  const auto hit = counters_hit({Network::ipv4, Network::ipv6, Network::dual});
   for (const CounterInfo& counter : kCounters) {
     EXPECT_TRUE(hit.contains(std::string(counter.name)))
         << counter.name << " has no case in native/test/golden: " << counter.help;
   }
   EXPECT_GE(all_cases().size(), kLeastCases);
+}
+
+TEST(Golden, EveryDropHasACaseInANetworkThatCarriesIpv6) {
+  const auto hit = counters_hit({Network::ipv6, Network::dual});
+  for (const CounterInfo& counter : kCounters) {
+    if (counter.role != "drop") continue;
+    EXPECT_TRUE(hit.contains(std::string(counter.name)))
+        << counter.name << " has no case with IPv6 in native/test/golden: " << counter.help;
+  }
 }
 
 }  // namespace

@@ -97,12 +97,13 @@ TEST(Icmpv6Error, AnswersOnlyTheFirstFragmentAndWhatItCanRead) {
 }
 
 TEST(Icmpv6Error, SpeaksOnlyToSingleHosts) {
-  for (const char* address : {"::", "::1", "ff02::1", "ff0e::5", "fe80::1", "febf::1"}) {
+  for (const char* address :
+       {"::", "::1", "ff02::1", "ff0e::5", "fe80::1", "febf::1", "::ffff:192.0.2.1"}) {
     for (IcmpError error : kErrors) {
       EXPECT_FALSE(answered({.source = ip6(address)}, error)) << address;
     }
   }
-  for (const char* address : {"::2", "fec0::1", "2001:db8::1", "64:ff9b::1"}) {
+  for (const char* address : {"::2", "::fffe:c000:201", "fec0::1", "2001:db8::1", "64:ff9b::1"}) {
     EXPECT_TRUE(answered({.source = ip6(address)})) << address;
   }
 }

@@ -83,6 +83,7 @@ class ScriptedKernel : public Syscalls {
                  const SocketAddress& to) noexcept override {
     if (fd == kIcmp || fd == kIcmpv6) {
       if (icmp_error != 0) return -icmp_error;
+      if (to.address().is_ipv4() != (fd == kIcmp)) return -EAFNOSUPPORT;
       icmp_out.push_back({copy(buffer, size), to});
       return static_cast<ssize_t>(size);
     }

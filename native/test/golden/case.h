@@ -32,6 +32,9 @@ struct PathMtu {
   size_t bytes;
 };
 
+/// The families of the packets inside the tunnel.
+enum class Network : uint8_t { ipv4, ipv6, dual };
+
 /// Two counters, neither of them 0, and their sum.
 struct Share {
   std::string first;
@@ -44,9 +47,11 @@ struct Case {
   std::string sentence;
   std::vector<std::string> tiers{"basic", "batch", "full"};
   std::vector<Fault> faults;
+  Network network = Network::ipv4;
+  bool over_ipv6 = false;  // the datagrams themselves
   bool routes = true;
   SourceCheck source_check = SourceCheck::none;
-  uint8_t sender = 2;  // the last number of the address that datagrams come from
+  uint8_t sender = 2;  // the peer, or whoever has such an address, that datagrams come from
   std::vector<PathMtu> path_mtus;
   uint16_t clamp_mtu = 0;
   bool probe_mtu = false;

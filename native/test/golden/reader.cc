@@ -53,6 +53,13 @@ SourceCheck source_check_of(const std::string& name) {
   throw std::runtime_error("no source check is called " + name);
 }
 
+Network network_of(const std::string& name) {
+  if (name == "ipv4") return Network::ipv4;
+  if (name == "ipv6") return Network::ipv6;
+  if (name == "dual") return Network::dual;
+  throw std::runtime_error("no network is called " + name);
+}
+
 int errno_of(const std::string& name) {
   static const std::map<std::string, int> kNames{
       {"EAGAIN", EAGAIN},
@@ -85,10 +92,13 @@ class Reader {
     if (words.empty()) return;
     if (words[0] == "packet") {
       packets_[words.at(1)] = expression(words, 2);
+    } else if (words[0] == "network") {
+      network_ = network_of(words.at(1));
     } else if (words[0] == "case") {
       cases_.emplace_back();
       cases_.back().place = place;
       cases_.back().sentence = rest_of(words, 1);
+      cases_.back().network = network_;
     } else {
       read_part(words);
     }
@@ -113,6 +123,8 @@ class Reader {
       last.tiers.assign(words.begin() + 1, words.end());
     } else if (key == "lost") {
       last.lost.push_back(words.at(1));
+    } else if (key == "over-ipv6") {
+      last.over_ipv6 = true;
     } else if (key == "routes") {
       last.routes = words.at(1) != "none";
     } else if (key == "source-check") {
@@ -209,6 +221,7 @@ class Reader {
   }
 
   std::map<std::string, Bytes> packets_;
+  Network network_ = Network::ipv4;
   std::vector<Case> cases_;
 };
 
