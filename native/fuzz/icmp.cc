@@ -6,7 +6,6 @@
 namespace flannel::fuzz {
 namespace {
 
-const Ipv6Address kTunnel6 = test::ip6("fd00:10:244:1::");
 constexpr std::array kErrors{IcmpError::time_exceeded, IcmpError::net_unreachable,
                              IcmpError::frag_needed};
 

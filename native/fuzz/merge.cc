@@ -5,6 +5,10 @@
 namespace flannel::fuzz {
 namespace {
 
+/// More than twice what the largest super-packet holds.
+constexpr size_t kMostPackets = 300;
+constexpr size_t kMostBytes = size_t{160} << 10;
+
 /// One packet of a stream: as the one before it would go on, but for what the input changes.
 Bytes next_packet(Input& input, test::Spec& spec) {
   const uint8_t change = input.byte();
@@ -77,8 +81,10 @@ void run(std::span<const uint8_t> bytes) {
                              .max_segments = size_t{1} + (options >> 2)};
   test::Spec spec{.id = 1};
   std::vector<Bytes> packets;
-  while (!input.empty() && packets.size() < 300) {
+  size_t made = 0;
+  while (!input.empty() && packets.size() < kMostPackets && made < kMostBytes) {
     Bytes packet = next_packet(input, spec);
+    made += packet.size();
     if (is_well_formed(packet)) packets.push_back(std::move(packet));
   }
   if (packets.empty()) return;

@@ -27,8 +27,13 @@ async function fuzzProperty(name: string, seconds: number): Promise<Outcome> {
   let output = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
   await new Promise((resolve) => child.once('close', resolve));
-  if (output === '')
-    throw new Error(`${name} ended with ${child.exitCode ?? child.signalCode} and no report`);
+  // One that was killed, or ran out of memory, is a target that failed; the others go on.
+  if (output === '') {
+    const end = child.signalCode ?? `exit status ${child.exitCode ?? '?'}`;
+    const again = `node dist/test/fuzz/property.js ${name} ${seconds}`;
+    const failure = `ended by ${end} with no report\nAgain: ${again}`;
+    return { name, executions: 0, seconds, coverage: '–', corpus: '–', failure };
+  }
   const { executions, failure, reproduce } = JSON.parse(output) as PropertyReport;
   const again = `node dist/test/fuzz/property.js ${name} 1 ${reproduce.join(' ')}`;
   return {

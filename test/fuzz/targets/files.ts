@@ -1,6 +1,6 @@
 /** Targets for what is read from files and from the kernel: garbage is left out, and never an error. */
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -12,11 +12,14 @@ import { readPreviousSubnets } from '../../../src/subnet/subnet-file.js';
 import { ENV_WORDS, soup } from '../../lib/soup.js';
 import type { Target } from '../target.js';
 
+/** In memory where there is such a place: on a disk, making and removing files would be all that a run does. */
+const ROOM = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
+
 /** A folder that goes with the process. */
 let folder: string | null = null;
 function scratch(): string {
   if (folder === null) {
-    const made = mkdtempSync(join(tmpdir(), 'flannel-fuzz-'));
+    const made = mkdtempSync(join(ROOM, 'flannel-fuzz-'));
     process.once('exit', () => {
       rmSync(made, { recursive: true, force: true });
     });
