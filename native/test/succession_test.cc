@@ -63,16 +63,6 @@ class Daemon {
   Succession::Opened opened_;
 };
 
-template <typename Condition>
-bool eventually(Condition condition, std::chrono::milliseconds patience = 30s) {
-  const auto deadline = std::chrono::steady_clock::now() + patience;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(1ms);
-  }
-  return true;
-}
-
 /// The one that takes over from `owner`. Where it gets no processor in time and is called off,
 /// `owner` goes on, as it should, and there is another attempt.
 std::unique_ptr<Daemon> succeed(Daemon& owner, const std::string& socket) {

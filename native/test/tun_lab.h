@@ -25,6 +25,18 @@
 
 namespace flannel::test {
 
+/// Waits for a condition; false where it has not come true in time.
+template <typename Condition>
+bool eventually(Condition condition,
+                std::chrono::milliseconds patience = std::chrono::seconds(30)) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
 /// Runs `body` on a thread in a network namespace of its own, which the threads it starts are in,
 /// too. False where that takes rights or a driver that this process lacks.
 inline bool in_namespace(const std::function<void()>& body) {
