@@ -67,6 +67,7 @@
       "test/send_matrix_test.cc",
       "test/snapshot_test.cc",
       "test/stats_test.cc",
+      "test/succession_ipv6_test.cc",
       "test/succession_test.cc",
       "test/tiers_test.cc",
       "test/tun_matrix_test.cc",
