@@ -48,6 +48,7 @@
       "test/gro_test.cc",
       "test/gso_test.cc",
       "test/handover_test.cc",
+      "test/handover_versions_test.cc",
       "test/icmp_responder_test.cc",
       "test/icmp_test.cc",
       "test/icmpv6_test.cc",
