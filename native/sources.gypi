@@ -39,6 +39,7 @@
       "test/allocation_test.cc",
       "test/checksum_test.cc",
       "test/cycles_test.cc",
+      "test/dataplane_ipv6_test.cc",
       "test/dataplane_test.cc",
       "test/decap_test.cc",
       "test/encap_test.cc",

@@ -31,15 +31,17 @@ inline uint8_t family_of(const Address& address) {
 inline void set_up(const std::string& device) {
   ifinfomsg link{};
   link.ifi_index = static_cast<int>(::if_nametoindex(device.c_str()));
-  link.ifi_flags = IFF_UP;
-  link.ifi_change = IFF_UP;
   Bytes inet6;
   append_attribute(inet6, IFLA_INET6_ADDR_GEN_MODE, bytes_of(uint8_t{IN6_ADDR_GEN_MODE_NONE}));
   Bytes families;
   append_nest(families, AF_INET6, inet6);
-  Bytes request = bytes_of(link);
-  append_nest(request, IFLA_AF_SPEC, families);
-  ask_kernel(RTM_SETLINK, request);
+  Bytes quiet = bytes_of(link);
+  append_nest(quiet, IFLA_AF_SPEC, families);
+  ask_kernel(RTM_SETLINK, quiet);
+  // Afterwards: of one request, the kernel heeds the flags first.
+  link.ifi_flags = IFF_UP;
+  link.ifi_change = IFF_UP;
+  ask_kernel(RTM_SETLINK, bytes_of(link));
 }
 
 /// Whether the kernel takes packets to an address as its own.
