@@ -14,6 +14,12 @@ constexpr int kPackets = 200;
 constexpr size_t kMostPayload = 1300;
 using Counts = std::map<std::string, uint64_t>;
 
+/// Of a host that has sent all packets, and has got as many.
+const Counts kBothWays{{"encap_packets_in", kPackets},
+                       {"encap_packets_out", kPackets},
+                       {"decap_packets_in", kPackets},
+                       {"decap_packets_out", kPackets}};
+
 struct Tunnel {
   const char* name;
   bool inner_ipv6;
@@ -64,10 +70,9 @@ class Host {
     options.port = kPort;
     options.tunnel_addresses.ipv4 = ip(10, 244, static_cast<uint8_t>(1 + number), 0);
     if (tunnel.inner_ipv6) options.tunnel_addresses.ipv6 = inner_address(tunnel, number);
+    options.source_check = SourceCheck::subnet;
     dataplane_ = std::make_unique<Dataplane>(options);
-    const auto length = static_cast<uint8_t>(tunnel.inner_ipv6 ? 64 : Address::kMapped + 24);
-    const Route route{Prefix(inner_address(tunnel, 1 - number), length).masked(),
-                      {outer_address(tunnel, 1 - number), htons(kPort)}};
+    const Route route = route_to_other();
     dataplane_->set_routes({&route, 1});
     dataplane_->start();
     const std::string& device = dataplane_->tun_name();
@@ -75,6 +80,13 @@ class Host {
     add_address(device, inner_address(tunnel, number), tunnel.inner_ipv6 ? 32 : 16);
     inner_ = udp_at(inner_address(tunnel, number), kInnerPort);
   }
+
+  [[nodiscard]] Route route_to_other() const {
+    const auto length = static_cast<uint8_t>(tunnel_.inner_ipv6 ? 64 : Address::kMapped + 24);
+    return {Prefix(inner_address(tunnel_, 1 - number_), length).masked(),
+            {outer_address(tunnel_, 1 - number_), htons(kPort)}};
+  }
+  Dataplane& dataplane() { return *dataplane_; }
 
   /// Packets of all sizes, each of which has to arrive before the next one leaves.
   void expect_to_reach(const Host& other) const {
@@ -187,12 +199,41 @@ TEST_P(DataplaneIpv6Test, CarriesPacketsOfTheKernelBothWaysWhole) {
   with_two_hosts([](Host& a, Host& b) {
     a.expect_to_reach(b);
     b.expect_to_reach(a);
-    const Counts expected{{"encap_packets_in", kPackets},
-                          {"encap_packets_out", kPackets},
-                          {"decap_packets_in", kPackets},
-                          {"decap_packets_out", kPackets}};
-    a.expect_counts(expected);
-    b.expect_counts(expected);
+    a.expect_counts(kBothWays);
+    b.expect_counts(kBothWays);
+  });
+}
+
+/// Tables with other routes beside the one that is in use, `turn` after `turn`: all at once, then
+/// by changes.
+void swap_tables(Host& host, uint8_t turn) {
+  const Route used = host.route_to_other();
+  const auto beside = [&](uint8_t number) {
+    const Address network{0xfd00'0010'0245'0000 + number, 0};
+    return Route{{network, 64}, used.next_hop};
+  };
+  const std::array table{used, beside(turn)};
+  host.dataplane().set_routes(table);
+  const std::array changes{beside(static_cast<uint8_t>(turn + 1)), used,
+                           Route{beside(turn).prefix, {}}};
+  host.dataplane().change_routes(changes);
+}
+
+TEST_P(DataplaneIpv6Test, LosesNothingWhileItsRoutesChange) {
+  with_two_hosts([](Host& a, Host& b) {
+    std::atomic<bool> done{false};
+    std::thread traffic([&] {
+      a.expect_to_reach(b);
+      b.expect_to_reach(a);
+      done = true;
+    });
+    for (uint8_t turn = 0; !done; turn++) {
+      swap_tables(a, turn);
+      swap_tables(b, turn);
+    }
+    traffic.join();
+    a.expect_counts(kBothWays);
+    b.expect_counts(kBothWays);
   });
 }
 
