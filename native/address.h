@@ -62,6 +62,7 @@ struct Address {
     return {high | ~mask(length), low | ~mask(length <= 64 ? 0 : length - 64U)};
   }
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): the 0 is in the code that the compiler writes here.
   auto operator<=>(const Address&) const = default;
 
  private:

@@ -37,6 +37,7 @@ struct Prefix {
   }
 
   /// By network, and of one network the shorter first.
+  // NOLINTNEXTLINE(modernize-use-nullptr): the 0 is in the code that the compiler writes here.
   auto operator<=>(const Prefix&) const = default;
 };
 

@@ -21,12 +21,15 @@ using std::chrono::steady_clock;
 // which a successor is taken for dead.
 constexpr milliseconds kPark{200};
 constexpr milliseconds kTaken{100};
-constexpr milliseconds kSilence{50};
-/// Silence alone may only mean that the processors are busy: unless packets wait as well, and go on
-/// waiting for so many looks, the successor gets this long.
-constexpr milliseconds kLongSilence{500};
-constexpr int kLooks = 4;
 constexpr milliseconds kBeat{5};
+/// How often the successor is looked after in vain, a beat each time, before it is taken for dead:
+/// 50 ms. Looks are counted, not the time: what keeps the processors from one of the two processes
+/// keeps them from the other as well, and the successor may only be next.
+constexpr int kSilentLooks = 10;
+/// Silence alone may also mean that it is the only one without a processor: unless packets wait,
+/// and go on waiting for so many looks, it gets 500 ms.
+constexpr int kWaitingLooks = 4;
+constexpr int kMostSilentLooks = 100;
 /// How long a successor is watched before the owner leaves.
 constexpr milliseconds kProbation{1000};
 constexpr milliseconds kBeatsFor{1500};
@@ -426,11 +429,11 @@ void Succession::hand_over() noexcept {
 
 /// While another process forwards: until it falters, or is trusted.
 void Succession::follow() noexcept {
-  Deadline heard = steady_clock::now();
-  int looks = 0;  // at packets that wait
+  int silent = 1;   // looks since it was heard, which it has not been yet,
+  int waiting = 0;  // and of them the last ones that found packets
   while (!ending_) {
-    const Deadline now = steady_clock::now();
-    if (on_probation_ && now - handed_over_at_ > kProbation) {
+    const bool passed = silent == 0 && steady_clock::now() - handed_over_at_ > kProbation;
+    if (on_probation_ && passed) {
       on_probation_ = false;
       if (role_ == Role::daemon) {
         standing_ = Standing::handed_over;
@@ -453,17 +456,17 @@ void Succession::follow() noexcept {
           successor_.close();
           return go_on();
         case Connection::Received::message:
-          heard = steady_clock::now();
+          silent = 0;
           if (message.step == Step::routes && !files.empty()) last_routes_ = std::move(files[0]);
           continue;
         case Connection::Received::nothing:
           continue;
       }
     }
-    if (!on_probation_) continue;
-    const auto silence = steady_clock::now() - heard;
-    looks = dataplane_.has_waiting() ? looks + 1 : 0;
-    if (silence > kLongSilence || (silence > kSilence && looks >= kLooks)) {
+    if (!on_probation_ || n != 0) continue;
+    silent++;
+    waiting = dataplane_.has_waiting() ? waiting + 1 : 0;
+    if (silent > kMostSilentLooks || (silent > kSilentLooks && waiting >= kWaitingLooks)) {
       go_on();
       return dismiss(successor_, Step::abort, "it fell silent");
     }

@@ -3,9 +3,10 @@
 #include <gtest/gtest.h>
 #include <linux/errqueue.h>
 
-#include "caps.h"
+#include <optional>
+
+#include "network_lab.h"
 #include "tun.h"
-#include "tun_lab.h"
 
 namespace flannel::test {
 namespace {
@@ -63,74 +64,88 @@ TEST(IcmpResponder, SaysNothingOfAFamilyItHasNoAddressIn) {
   EXPECT_EQ(counters.get(Counter::encap_icmp_throttled), 0U);
 }
 
-/// Gives a device an address, and the route to the prefix.
-void add_address6(const std::string& device, const char* address, uint8_t prefix_length) {
-  const UniqueFd fd(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  struct {
-    Ipv6Address address;
-    uint32_t prefix_length;
-    int index;
-  } request{ip6(address), prefix_length, static_cast<int>(::if_nametoindex(device.c_str()))};
-  ASSERT_EQ(::ioctl(fd.get(), SIOCSIFADDR, &request), 0) << std::strerror(errno);
+/// A packet of this test among what the kernel sends into the device; else empty.
+Bytes read_packet_to(int tun, const SocketAddress& to) {
+  Bytes packet(2000);
+  const ssize_t size = ::read(tun, packet.data(), packet.size());
+  packet.resize(static_cast<size_t>(std::max<ssize_t>(size, 0)));
+  const bool whole = Ipv6Packet::check(packet) == Ipv6Fault::none;
+  if (!whole || packet[6] != IPPROTO_UDP || packet.size() < Ipv6Packet::kHeader + 8) return {};
+  const bool ours = Address::of_bytes(Ipv6Packet(packet).destination()) == to.address() &&
+                    load_be16(&packet[Ipv6Packet::kHeader + 2]) == ntohs(to.port());
+  return ours ? packet : Bytes{};
 }
 
-sockaddr_in6 socket_address(Ipv6Packet::Address address, uint16_t port) {
-  sockaddr_in6 to{};
-  to.sin6_family = AF_INET6;
-  to.sin6_port = htons(port);
-  std::ranges::copy(address, to.sin6_addr.s6_addr);
-  return to;
+/// What a socket's error queue holds next, if it holds something.
+std::optional<sock_extended_err> read_error(int socket) {
+  alignas(cmsghdr) std::array<uint8_t, 512> control;
+  std::array<uint8_t, 2000> data;
+  iovec piece{data.data(), data.size()};
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  if (::recvmsg(socket, &message, MSG_ERRQUEUE) < 0) return {};
+  const cmsghdr* first = CMSG_FIRSTHDR(&message);
+  if (first == nullptr) return {};
+  sock_extended_err error{};
+  std::memcpy(&error, CMSG_DATA(first), sizeof error);
+  return error;
 }
 
-/// The next UDP packet that the kernel sends into the device, all else left out.
-Bytes next_udp6(int tun) {
-  for (;;) {
-    Bytes packet(2000);
-    const ssize_t size = ::read(tun, packet.data(), packet.size());
-    if (size < 0 && errno != EAGAIN) return {};
-    if (size < 0) std::this_thread::yield();
-    packet.resize(static_cast<size_t>(std::max<ssize_t>(size, 0)));
-    if (Ipv6Packet::check(packet) == Ipv6Fault::none && packet[6] == 17) return packet;
+/// A sender on this host, whose packets go into a TUN device and whose errors come from there.
+class Sender {
+ public:
+  Sender() {
+    set_up(device_.name);
+    add_address(device_.name, router(), 32);
+    const int on = 1;
+    EXPECT_EQ(::setsockopt(socket_.get(), IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof on), 0);
+    // From the one address, whatever other ones the kernel has given the device.
+    const auto from = SocketAddress::of(router(), 0);
+    EXPECT_EQ(::bind(socket_.get(), from.get(), from.length), 0) << std::strerror(errno);
+    EXPECT_EQ(::connect(socket_.get(), to_.get(), to_.length), 0) << std::strerror(errno);
   }
-}
 
-/// The errno and ICMPv6 type, code and info that a socket's error queue holds next.
-sock_extended_err next_error(int socket) {
-  for (;;) {
-    alignas(cmsghdr) std::array<uint8_t, 512> control;
-    std::array<uint8_t, 2000> data;
-    iovec piece{data.data(), data.size()};
-    msghdr message{};
-    message.msg_iov = &piece;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    const ssize_t received = ::recvmsg(socket, &message, MSG_ERRQUEUE);
-    sock_extended_err error{};
-    if (received >= 0 && CMSG_FIRSTHDR(&message) != nullptr) {
-      std::memcpy(&error, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof error);
-      return error;
-    }
-    if (errno != EAGAIN) return error;
-    std::this_thread::yield();
+  /// A packet that the device has got of it; empty when none came in time.
+  Bytes send() {
+    // Larger than the longest error, so that what is quoted is a part.
+    const Bytes payload(1400);
+    // An error that is not read yet is reported once in place of a packet that is sent.
+    EXPECT_TRUE(eventually([&] {
+      return ::send(socket_.get(), payload.data(), payload.size(), 0) > 0;
+    })) << std::strerror(errno);
+    Bytes packet;
+    EXPECT_TRUE(eventually([&] {
+      packet = read_packet_to(device_.queues[0].get(), to_);
+      return !packet.empty();
+    })) << "the packet has not come to the device";
+    return packet;
   }
-}
+
+  /// The next error that it is told, all zero when none came in time.
+  sock_extended_err error() {
+    std::optional<sock_extended_err> error;
+    EXPECT_TRUE(eventually([&] { return (error = read_error(socket_.get())).has_value(); }))
+        << "the sender was told nothing";
+    return error.value_or(sock_extended_err{});
+  }
+
+ private:
+  static Address router() { return Address::of_bytes(kRouter6); }
+
+  TunDevice device_ = open_tun("flannel%d", 1, false, {});
+  UniqueFd socket_{::socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+  SocketAddress to_ = SocketAddress::of(Address::of_bytes(ip6("fd00:10:244:2::5")), htons(9));
+};
 
 TEST(IcmpResponder, TheKernelTakesIpv6ErrorsFromItsOwnAddressToItself) {
   const bool entered = in_namespace([] {
-    configure_link("lo", 0, 0);
-    const TunDevice device = open_tun("flannel%d", 1, false, {});
-    configure_link(device.name, 0, 0);
-    add_address6(device.name, "fd00:10:244:1::", 32);
+    set_up("lo");
+    Sender sender;
     const UniqueFd raw = open_icmpv6();
     ASSERT_TRUE(raw.valid());
-    const UniqueFd sender(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    const int on = 1;
-    ASSERT_EQ(::setsockopt(sender.get(), IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof on), 0);
-    const auto to = socket_address(ip6("fd00:10:244:2::5"), 9);
-    ASSERT_EQ(::connect(sender.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0)
-        << std::strerror(errno);
-
     Counters counters;
     IcmpResponder responder(0, kRouter6, counters, Counter::encap_icmp_throttled);
     const struct {
@@ -142,20 +157,16 @@ TEST(IcmpResponder, TheKernelTakesIpv6ErrorsFromItsOwnAddressToItself) {
                  {IcmpError::time_exceeded, EHOSTUNREACH, 3, 0},
                  {IcmpError::frag_needed, EMSGSIZE, 2, 1300}};
     for (const auto& [kind, code, type, info] : cases) {
-      // Larger than the longest error, so that what is quoted is a part.
-      const Bytes payload(1400);
-      while (::send(sender.get(), payload.data(), payload.size(), 0) < 0) {
-      }
-      Bytes offender = next_udp6(device.queues[0].get());
+      Bytes offender = sender.send();
       ASSERT_FALSE(offender.empty());
-      EXPECT_TRUE(std::ranges::equal(Ipv6Packet(offender).source(), kRouter6));
+      const auto source = Ipv6Packet(offender).source();
+      EXPECT_TRUE(std::ranges::equal(source, kRouter6));
       const auto message = responder.error(kind, Ipv6Packet(offender), 1300);
-      const auto back = socket_address(Ipv6Packet(offender).source(), 0);
-      ASSERT_EQ(::sendto(raw.get(), message.data(), message.size(), 0,
-                         reinterpret_cast<const sockaddr*>(&back), sizeof back),
+      const auto back = SocketAddress::of(Address::of_bytes(source), 0);
+      ASSERT_EQ(::sendto(raw.get(), message.data(), message.size(), 0, back.get(), back.length),
                 static_cast<ssize_t>(message.size()))
           << std::strerror(errno);
-      const sock_extended_err error = next_error(sender.get());
+      const sock_extended_err error = sender.error();
       EXPECT_EQ(error.ee_errno, static_cast<uint32_t>(code));
       EXPECT_EQ(error.ee_origin, SO_EE_ORIGIN_ICMP6);
       EXPECT_EQ(error.ee_type, type);

@@ -1,7 +1,8 @@
-// Netlink messages as the kernel builds them.
+// Netlink messages, as the kernel builds them and as it takes them.
 #pragma once
 
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 
 #include <string>
 
@@ -14,6 +15,23 @@ inline void append(Bytes& bytes, const T& value) {
   const auto* from = reinterpret_cast<const uint8_t*>(&value);
   bytes.insert(bytes.end(), from, from + sizeof value);
   bytes.resize(NLMSG_ALIGN(bytes.size()));
+}
+
+inline void append_attribute(Bytes& bytes, uint16_t type, const Bytes& value) {
+  append(bytes, rtattr{static_cast<uint16_t>(RTA_LENGTH(value.size())), type});
+  bytes.insert(bytes.end(), value.begin(), value.end());
+  bytes.resize(NLMSG_ALIGN(bytes.size()));
+}
+
+/// An attribute that is made of attributes.
+inline void append_nest(Bytes& bytes, uint16_t type, const Bytes& attributes) {
+  append_attribute(bytes, static_cast<uint16_t>(type | NLA_F_NESTED), attributes);
+}
+
+template <typename T>
+inline Bytes bytes_of(const T& value) {
+  const auto* from = reinterpret_cast<const uint8_t*>(&value);
+  return {from, from + sizeof value};
 }
 
 inline Bytes message(uint16_t type, uint32_t sequence, const Bytes& payload, uint16_t flags = 0) {

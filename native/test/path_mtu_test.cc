@@ -24,18 +24,6 @@ NextHop hop(uint32_t address) {
   return {Address::of_ipv4(address), htons(8285)};
 }
 
-void append_attribute(Bytes& bytes, uint16_t type, const Bytes& value) {
-  append(bytes, rtattr{static_cast<uint16_t>(RTA_LENGTH(value.size())), type});
-  bytes.insert(bytes.end(), value.begin(), value.end());
-}
-
-template <typename T>
-Bytes bytes_of(T value) {
-  Bytes bytes;
-  append(bytes, value);
-  return bytes;
-}
-
 /// A route through the loopback device, in place of the one before; an MTU of 0 leaves the
 /// device's.
 void set_route(uint32_t network, uint8_t length, uint32_t mtu) {

@@ -19,11 +19,24 @@
 #include <string>
 #include <thread>
 
+#include "address.h"
 #include "netlink.h"
 #include "packets.h"
 #include "syscalls.h"
 
 namespace flannel::test {
+
+/// Waits for a condition; false where it has not come true in time.
+template <typename Condition>
+bool eventually(Condition condition,
+                std::chrono::milliseconds patience = std::chrono::seconds(30)) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
 
 /// Runs `body` on a thread in a network namespace of its own, which the threads it starts are in,
 /// too. False where that takes rights or a driver that this process lacks.
@@ -84,25 +97,26 @@ inline void delete_link(const std::string& name) {
   netlink.request({reinterpret_cast<const uint8_t*>(&request), sizeof request});
 }
 
-inline UniqueFd udp_at(uint32_t address, uint16_t port) {
-  UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+inline UniqueFd udp_at(const Address& address, uint16_t port) {
+  const SocketAddress local = SocketAddress::of(address, htons(port));
+  UniqueFd fd(::socket(local.get()->sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const int bytes = 8 << 20;
   ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes);
-  sockaddr_in local{};
-  local.sin_family = AF_INET;
-  local.sin_addr.s_addr = htonl(address);
-  local.sin_port = htons(port);
-  EXPECT_EQ(::bind(fd.get(), reinterpret_cast<sockaddr*>(&local), sizeof local), 0);
+  EXPECT_EQ(::bind(fd.get(), local.get(), local.length), 0) << std::strerror(errno);
   return fd;
+}
+inline UniqueFd udp_at(uint32_t address, uint16_t port) {
+  return udp_at(Address::of_ipv4(address), port);
 }
 
 /// Numbered datagrams from one socket that should arrive at another, 10,000 a second. What a busy
 /// machine kept it from sending is left out: all at once, it would be more than a queue holds.
 class Probe {
  public:
-  /// `offset`: where the number stands in what arrives.
-  Probe(int from, int to, sockaddr_in destination, std::vector<uint8_t> packet, size_t number_at,
-        size_t number_arrives_at)
+  /// `number_at`: where the number stands in what is sent, with its complement beside it, so that a
+  /// checksum of the packet holds for all numbers; and `number_arrives_at`: in what arrives.
+  Probe(int from, int to, const SocketAddress& destination, std::vector<uint8_t> packet,
+        size_t number_at, size_t number_arrives_at)
       : from_(from),
         to_(to),
         destination_(destination),
@@ -141,11 +155,11 @@ class Probe {
     while (sending_) {
       for (int i = 0; i < kBurst; i++) {
         const uint32_t number = static_cast<uint32_t>(sent_);
-        std::memcpy(packet_.data() + number_at_, &number, sizeof number);
-        sockaddr_in to = destination_;
-        if (port_ != 0) to.sin_port = htons(port_);
-        const ssize_t n = ::sendto(from_, packet_.data(), packet_.size(), 0,
-                                   reinterpret_cast<const sockaddr*>(&to), sizeof to);
+        const std::array<uint32_t, 2> balanced{number, ~number};
+        std::memcpy(packet_.data() + number_at_, balanced.data(), sizeof balanced);
+        const SocketAddress to =
+            port_ == 0 ? destination_ : SocketAddress::of(destination_.address(), htons(port_));
+        const ssize_t n = ::sendto(from_, packet_.data(), packet_.size(), 0, to.get(), to.length);
         if (n > 0) sent_++;
       }
       next = std::max(next + std::chrono::milliseconds(1),
@@ -172,7 +186,7 @@ class Probe {
 
   int from_;
   int to_;
-  sockaddr_in destination_;
+  SocketAddress destination_;
   std::vector<uint8_t> packet_;
   size_t number_at_;
   size_t number_arrives_at_;
