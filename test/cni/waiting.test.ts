@@ -22,7 +22,7 @@ afterEach(async () => {
   await rm(leases(), { recursive: true, force: true });
   await mkdir(leases());
   await rm(subnetFile(), { recursive: true, force: true });
-  await configure(CONFIG);
+  await network.configure(CONFIG);
 });
 after(async () => {
   await network.close();
@@ -30,7 +30,6 @@ after(async () => {
 
 const leases = () => join(network.store, 'subnets');
 const subnetFile = () => join(network.folder, 'host1.env');
-const configure = (config: object) => writeFile(join(network.store, 'config'), JSON.stringify(config));
 const status = () => pods.tool.ask('STATUS', pluginConf(pods.network));
 
 /** What ADD and STATUS fail with; how long a container waits for it goes to the record. */
@@ -73,7 +72,7 @@ describe('while flanneld waits, ADD and STATUS say what for:', () => {
     },
     {
       name: 'a network config that makes sense',
-      make: () => configure({ Network: '10.244.0.0/16', SubnetLen: '24' }),
+      make: () => network.configure({ Network: '10.244.0.0/16', SubnetLen: '24' }),
       waits: /Couldn't fetch network config: /,
       says: /phase failed: waiting for the network config: .*SubnetLen is "24", expected a whole number/,
     },
@@ -121,7 +120,7 @@ test('what it waited for is there: pods can be added', async () => {
   await rm(join(network.store, 'config'));
   const daemon = network.start(1);
   await daemon.logged(/Couldn't fetch network config/, PATIENCE_MS);
-  await configure(CONFIG);
+  await network.configure(CONFIG);
   await daemon.logged(/flannel is ready/, PATIENCE_MS);
   assert.equal(await status(), '');
   await pods.create('late');

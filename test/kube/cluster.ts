@@ -59,8 +59,15 @@ export class Cluster {
     readonly proxies: readonly TcpProxy[],
   ) {}
 
-  /** @param hosts each is a node, `host1` with the pod CIDR 10.244.1.0/24 and so on */
-  static async create(hosts: number, config: NetConf = CONFIG): Promise<Cluster> {
+  /**
+   * @param hosts each is a node, `host1` and so on
+   * @param podCidrs of the node of host `number`
+   */
+  static async create(
+    hosts: number,
+    config: NetConf = CONFIG,
+    podCidrs = (number: number): readonly string[] => [`10.244.${number}.0/24`],
+  ): Promise<Cluster> {
     const network = await TestNetwork.create(hosts);
     const server = await KubeApiServer.start(GATEWAY);
     const proxies: TcpProxy[] = [];
@@ -70,7 +77,7 @@ export class Cluster {
       await writeFile(cluster.netConf, JSON.stringify(config));
       await cluster.furnish();
       for (const [i, { name }] of network.topology.hosts.entries()) {
-        await cluster.addNode(name, `10.244.${i + 1}.0/24`);
+        await cluster.addNode(name, podCidrs(i + 1));
       }
       return cluster;
     } catch (error) {
@@ -185,7 +192,7 @@ export class Cluster {
 
   /** A node whose flanneld runs, if at all, elsewhere. */
   async addPeer(name: string, podCidr: string, publicIp: string): Promise<void> {
-    await this.addNode(name, podCidr, {
+    await this.addNode(name, [podCidr], {
       [`${PREFIX}kube-subnet-manager`]: 'true',
       [`${PREFIX}backend-type`]: '',
       [`${PREFIX}backend-data`]: 'null',
@@ -195,10 +202,10 @@ export class Cluster {
 
   async addNode(
     name: string,
-    podCidr: string | null,
+    podCidrs: readonly string[],
     annotations: Readonly<Record<string, string>> = {},
   ): Promise<void> {
-    const spec = podCidr === null ? {} : { podCIDR: podCidr, podCIDRs: [podCidr] };
+    const spec = podCidrs.length === 0 ? {} : { podCIDR: podCidrs[0], podCIDRs: podCidrs };
     await this.server.create(NODES, { metadata: { name, annotations }, spec });
   }
 
@@ -303,7 +310,7 @@ function rowsFor(own: string, nodes: readonly KubeObject[]): string[] {
     .flatMap((node) => {
       const annotations = node.metadata.annotations ?? {};
       const { podCIDR = '' } = node.spec as { readonly podCIDR?: string };
-      const publicIp = annotations[`${PREFIX}public-ip`];
+      const publicIp = annotations[`${PREFIX}public-ip`] ?? annotations[`${PREFIX}public-ipv6`];
       if (annotations[`${PREFIX}kube-subnet-manager`] !== 'true' || publicIp === undefined) return [];
       return podCIDR === '' ? [] : [`${podCIDR} via ${publicIp}`];
     })

@@ -128,8 +128,8 @@ describe('a node', () => {
   });
 
   test('without a pod CIDR, or with one from elsewhere, is told so', async () => {
-    await cluster.addNode('bare', null);
-    await cluster.addNode('elsewhere', '10.99.1.0/24');
+    await cluster.addNode('bare', []);
+    await cluster.addNode('elsewhere', ['10.99.1.0/24']);
     await failsWith(
       await cluster.startWith({ NODE_NAME: 'bare' }, 1),
       1,
@@ -144,12 +144,12 @@ describe('a node', () => {
   });
 
   test('that comes back with another pod CIDR ends the daemon', async () => {
-    await cluster.addNode('moving', '10.244.50.0/24');
+    await cluster.addNode('moving', ['10.244.50.0/24']);
     const daemon = await cluster.startWith({ NODE_NAME: 'moving' }, 1);
     await daemon.logged(/flannel is ready/, PATIENCE_MS);
     await cluster.server.delete(`${NODES}/moving`);
     await daemon.logged(/the node moving was deleted; waiting/, PATIENCE_MS);
-    await cluster.addNode('moving', '10.244.51.0/24');
+    await cluster.addNode('moving', ['10.244.51.0/24']);
     await failsWith(
       daemon,
       1,
@@ -240,7 +240,7 @@ describe('three nodes', () => {
     const { all, first, second } = await daemons();
     await cluster.server.delete(`${NODES}/host2`);
     await first.logged(/Subnet removed: 10\.244\.2\.0\/24/);
-    await cluster.addNode('host2', '10.244.2.0/24');
+    await cluster.addNode('host2', ['10.244.2.0/24']);
     await eventually(async () => {
       assert.equal((await cluster.annotations('host2'))[`${PREFIX}public-ip`], '192.168.77.2');
     }, PATIENCE_MS);

@@ -100,7 +100,7 @@ const NODE_FAULTS: readonly Fault<KubeWorld>[] = [
       say(`the node ${SPARE_NAME} is away for ${ms} ms`);
       await cluster.server.delete(`${NODES}/${SPARE_NAME}`);
       await last(ms);
-      await cluster.addNode(SPARE_NAME, `10.244.${SPARE}.0/24`);
+      await cluster.addNode(SPARE_NAME, [`10.244.${SPARE}.0/24`]);
     },
   },
   {

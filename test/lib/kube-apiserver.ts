@@ -113,6 +113,8 @@ export class KubeApiServer {
         `--token-auth-file=${file('tokens.csv')}`,
         '--authorization-mode=RBAC',
         '--service-cluster-ip-range=10.0.0.0/24',
+        // Without, it keeps one pod CIDR a node; since Kubernetes 1.23 there is no such gate any more.
+        '--feature-gates=IPv6DualStack=true',
         // Told to end, it gives running watches as long as that.
         '--request-timeout=5s',
         // Pods would wait for a token that nobody makes here.

@@ -162,6 +162,7 @@ export function noDeviceNodes(): string | false {
   return inInitialUserNamespace() ? false : 'device nodes need CAP_MKNOD in the initial user namespace';
 }
 
-function inInitialUserNamespace(): boolean {
+/** Whether users other than root are there, and root may do everything. */
+export function inInitialUserNamespace(): boolean {
   return /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'));
 }

@@ -1,14 +1,18 @@
 /** What a running flanneld may still do, thread by thread, and that its work needs no more. */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { chmod, chown, copyFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Daemon } from '../../bench/daemon.js';
+import { GATEWAY } from '../../bench/topology.js';
 import { effectiveCapabilities, namesOf } from '../../src/capabilities.js';
+import { Certificates } from '../lib/certificates.js';
+import { Etcd } from '../lib/etcd.js';
 import { eventually } from '../lib/eventually.js';
-import { CONFIG, failsWith, noDeviceNodes, TestNetwork } from '../lib/network.js';
+import { CONFIG, failsWith, inInitialUserNamespace, noDeviceNodes, TestNetwork } from '../lib/network.js';
 import { withVariant } from '../lib/rules.js';
 import type { Variant } from '../lib/rules.js';
+import { startStandby } from '../lib/standby.js';
 import { threadsOf } from '../lib/thread-status.js';
 import type { ThreadStatus } from '../lib/thread-status.js';
 import { datagramsBothWays, streamBothWays } from '../lib/traffic.js';
@@ -16,6 +20,10 @@ import { datagramsBothWays, streamBothWays } from '../lib/traffic.js';
 const MIB = 1 << 20;
 /** CAP_NET_ADMIN and CAP_NET_RAW. */
 const KEPT = (1n << 12n) | (1n << 13n);
+const CAP_DAC_READ_SEARCH = 1n << 2n;
+/** Root is the only user where the lab has a user namespace of its own. */
+const OTHER_USER = inInitialUserNamespace() ? 65_534 : 0;
+const PREFIX = '/coreos.com/network';
 const MOVES_PACKETS = /^(?:encap|decap|forward)-\d+$/;
 
 let network: TestNetwork;
@@ -110,6 +118,21 @@ test('without CAP_SETPCAP the bounding set stays, and all else goes', async () =
   }
 });
 
+test('flannel-standby moves packets with as little', async () => {
+  const [a, b] = await startBoth();
+  const standby = await startStandby(network.host(1), join(network.folder, 'host1.sock'));
+  try {
+    await a.logged(/stands by/);
+    const { overlayAddress } = a;
+    await a.stop();
+    assert.equal(await standby.line(), 'flannel-standby: flanneld is gone; forwarding in its place');
+    await eventually(() => b.host.exec('ping', '-n', '-c', '1', '-W', '1', overlayAddress));
+    assertConfined(threadsOf(standby.pid).filter(({ name }) => MOVES_PACKETS.test(name)));
+  } finally {
+    await standby.terminate();
+  }
+});
+
 describe('afterwards', () => {
   test('a device that was deleted comes back', async () => {
     const [a, b] = await startBoth();
@@ -138,6 +161,55 @@ describe('afterwards', () => {
     await a.logged(/flannel is ready/);
     await a.host.exec('nft', 'delete', 'table', 'ip', 'flannel-ipv4');
     await eventually(() => a.host.exec('nft', 'list', 'table', 'ip', 'flannel-ipv4'));
+  });
+
+  test('TLS files that are replaced are read, whoever owns them, and etcd is there again', async () => {
+    const certificates = new Certificates(network.folder);
+    const names = ['ca.crt', 'client.crt', 'client.key'] as const;
+    /** New files for both sides, those of flanneld readable by `owner` alone. */
+    const rotate = async (owner: number): Promise<void> => {
+      await certificates.authority('ca');
+      await certificates.signedBy('ca', 'server', GATEWAY);
+      await certificates.signedBy('ca', 'client');
+      for (const name of names) {
+        const [made, own] = [certificates.file(name), certificates.file(`own-${name}`)];
+        await copyFile(made, `${own}.new`);
+        await chmod(`${own}.new`, 0o600);
+        await chown(`${own}.new`, owner, owner);
+        await rename(`${own}.new`, own);
+      }
+    };
+    await rotate(0);
+    const [caFile, certFile, keyFile] = ['ca.crt', 'server.crt', 'server.key'].map((name) =>
+      certificates.file(name),
+    ) as [string, string, string];
+    const etcd = await Etcd.start({
+      address: GATEWAY,
+      tls: { caFile, certFile, keyFile, clientCertAuth: true },
+    });
+    try {
+      await etcd.ctl('put', `${PREFIX}/config`, JSON.stringify(CONFIG));
+      const [ca, cert, key] = names.map((name) => certificates.file(`own-${name}`));
+      const a = network.start(
+        1,
+        ...[`--etcd-endpoints=${etcd.endpoint}`, `--etcd-cafile=${ca ?? ''}`],
+        ...[`--etcd-certfile=${cert ?? ''}`, `--etcd-keyfile=${key ?? ''}`],
+      );
+      await a.logged(/flannel is ready/);
+      assertReduced(a, KEPT | CAP_DAC_READ_SEARCH);
+      await etcd.kill();
+      await rotate(OTHER_USER);
+      await etcd.restart();
+      // While it was away nothing could be heard: that the lease goes is heard, and mended, over the new connection.
+      await etcd.ctl('del', '--prefix', `${PREFIX}/subnets/`);
+      await a.logged(/Lease renewed, new expiration/);
+      const lease = await etcd.ctl('get', '--prefix', `${PREFIX}/subnets/`, '--print-value-only');
+      assert.equal(lease.trim(), '{"PublicIP":"192.168.77.1","PublicIPv6":null}');
+      assertReduced(a, KEPT | CAP_DAC_READ_SEARCH);
+    } finally {
+      await network.stopAll();
+      await etcd.close();
+    }
   });
 
   test('one without privileges hands over to one that has all', async () => {

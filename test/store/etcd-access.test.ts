@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
-import { execFile, spawnSync } from 'node:child_process';
-import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { spawnSync } from 'node:child_process';
+import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
-import { promisify } from 'node:util';
 import { StoreUnavailableError, UsageError } from '../../src/errors.js';
 import { DEFAULT_TIMINGS } from '../../src/subnet/etcd/member.js';
 import { EtcdRegistry } from '../../src/subnet/etcd/registry.js';
 import type { EtcdRegistryOptions } from '../../src/subnet/etcd/registry.js';
+import { Certificates } from '../lib/certificates.js';
 import { Etcd } from '../lib/etcd.js';
 import { eventually } from '../lib/eventually.js';
 import { TcpProxy } from '../lib/tcp-proxy.js';
@@ -23,7 +23,6 @@ import {
   WatchTable,
 } from '../lib/store.js';
 
-const run = promisify(execFile);
 const PREFIX = '/coreos.com/network';
 const PASSWORD = 'open-sesame-4711';
 const flannel = { username: 'flannel', password: PASSWORD };
@@ -178,47 +177,16 @@ const openssl = spawnSync('openssl', ['version']).status === 0;
 
 describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates with' }, () => {
   let folder: string;
-  const file = (name: string): string => join(folder, name);
-
-  async function certificate(name: string, ...signing: string[]): Promise<void> {
-    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
-    await run('openssl', [
-      'req', '-x509', ...key, '-days', '2', '-subj', `/CN=${name}`,
-      '-keyout', file(`${name}.key`), '-out', file(`${name}.crt`), ...signing,
-    ]); // prettier-ignore
-  }
-
-  async function signedBy(ca: string, name: string, address = '127.0.0.1'): Promise<void> {
-    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
-    const request = file(`${name}.csr`);
-    await run('openssl', [
-      'req',
-      '-new',
-      ...key,
-      '-subj',
-      `/CN=${name}`,
-      '-keyout',
-      file(`${name}.key`),
-      '-out',
-      request,
-    ]);
-    await writeFile(
-      file('ext'),
-      `subjectAltName=IP:${address},DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n`,
-    );
-    const authority = ['-CA', file(`${ca}.crt`), '-CAkey', file(`${ca}.key`), '-CAcreateserial'];
-    await run('openssl', [
-      ...['x509', '-req', '-in', request, '-out', file(`${name}.crt`), '-days', '2'],
-      ...[...authority, '-extfile', file('ext')],
-    ]);
-  }
+  let certificates: Certificates;
+  const file = (name: string): string => certificates.file(name);
 
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'etcd-tls-'));
-    await certificate('ca');
-    await certificate('other-ca');
-    await signedBy('ca', 'server');
-    await signedBy('ca', 'client');
+    certificates = new Certificates(folder);
+    await certificates.authority('ca');
+    await certificates.authority('other-ca');
+    await certificates.signedBy('ca', 'server');
+    await certificates.signedBy('ca', 'client');
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
@@ -250,7 +218,7 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
 
   it('refuses a certificate of the right authority for another address', { timeout: 200_000 }, async () => {
     captureLog();
-    await signedBy('ca', 'elsewhere', '127.0.0.2');
+    await certificates.signedBy('ca', 'elsewhere', '127.0.0.2');
     const tls = { ...server(false).tls, certFile: file('elsewhere.crt'), keyFile: file('elsewhere.key') };
     // etcdctl asks 127.0.0.2, where the certificate is right; the client asks 127.0.0.1, where it is not.
     const etcd = await Etcd.start({ tls, address: '127.0.0.2' });
@@ -326,7 +294,7 @@ describe('etcd: TLS', { skip: openssl ? false : 'no openssl to make certificates
       const etcd = await Etcd.start(server(true));
       const proxy = await TcpProxy.to(etcd.port);
       try {
-        await signedBy('other-ca', 'stranger');
+        await certificates.signedBy('other-ca', 'stranger');
         for (const suffix of ['crt', 'key'])
           await copyFile(file(`stranger.${suffix}`), file(`own.${suffix}`));
         const registry = open(etcd, {

@@ -12,7 +12,7 @@ import { isInside, leaseOf, readNode, subnetOf } from '../../src/subnet/kube/nod
 import type { KubeNode } from '../../src/subnet/kube/node.js';
 import { NodeTable } from '../../src/subnet/kube/node-table.js';
 import type { NodeEntry } from '../../src/subnet/kube/node-table.js';
-import { attrsOf, captureLog } from '../lib/store.js';
+import { attrsOf, bothOf, captureLog } from '../lib/store.js';
 
 const NAMES = annotationNames('flannel.alpha.coreos.com');
 const ANNOUNCED = {
@@ -268,6 +268,58 @@ describe('the table of nodes', () => {
     assert.deepEqual(shown(table.put({ name: 'a', lease: null, problem: null })), ['no 10.244.2.0-24']);
   });
 
+  describe('where nodes have one pod CIDR in common', () => {
+    const both = { ...ANNOUNCED, [NAMES.backendV6Data]: '{}' };
+    const dual = (name: string, ...podCIDRs: string[]) => entryOf(node({ podCIDRs }, both, name), DUAL);
+    const [x4, y4, x6, y6] = ['10.244.1.0/24', '10.244.2.0/24', 'fd00:244:1::/64', 'fd00:244:2::/64'];
+
+    for (const [family, a, b, left, all] of [
+      ['IPv4', [x4, x6], [x4, y6], '0.0.0.0-0&fd00:244:1::-64', '10.244.1.0-24&fd00:244:2::-64'],
+      ['IPv6', [x4, x6], [y4, x6], '10.244.1.0-24', '10.244.2.0-24&fd00:244:1::-64'],
+    ] as const) {
+      test(`of ${family}, the last one to claim it has it, until it goes`, () => {
+        const table = new NodeTable(() => null);
+        const whole = '10.244.1.0-24&fd00:244:1::-64';
+        table.replace([dual('a', ...a)]);
+        const passedOn = [`no ${whole}`, `${left} at 1`, `${all} at 1`];
+        assert.deepEqual(shown(table.put(dual('b', ...b))), passedOn);
+        // What else happens to the node that had it changes nothing about that.
+        assert.deepEqual(shown(table.put(dual('a', ...a))), [`${left} at 1`, `${all} at 1`]);
+        assert.deepEqual(
+          shown(table.delete('b')).sort(),
+          [`${whole} at 1`, `no ${left}`, `no ${all}`].sort(),
+        );
+        const leases = table.replace([dual('a', ...a), dual('b', ...b)]);
+        assert.deepEqual(
+          leases.map(({ subnet }) => formatSubnetKey(subnet)),
+          [left, all],
+        );
+        assert.deepEqual(shown(table.delete('a')), [`no ${left}`, `${all} at 1`]);
+      });
+
+      test(`of ${family}, and it is this host's, they have the other family alone`, () => {
+        const lines = captureLog();
+        const table = new NodeTable(() => bothOf(b.join(' ')));
+        for (let i = 0; i < 3; i++) assert.deepEqual(shown(table.put(dual('a', ...a))), [`${left} at 1`]);
+        assert.equal(lines.length, 1, lines.join(''));
+        assert.match(
+          lines[0] ?? '',
+          new RegExp(`no ${family} packets to the node a: it has this node's pod`),
+        );
+      });
+    }
+
+    test('a node of one family has the other one left to it', () => {
+      const table = new NodeTable(() => null);
+      table.put(dual('a', x4, x6));
+      assert.deepEqual(shown(table.put(dual('b', x4))), [
+        'no 10.244.1.0-24&fd00:244:1::-64',
+        '0.0.0.0-0&fd00:244:1::-64 at 1',
+        '10.244.1.0-24 at 1',
+      ]);
+    });
+  });
+
   test('a change of either family alone is one', () => {
     const spec = { podCIDR: '10.244.1.0/24', podCIDRs: ['10.244.1.0/24', 'fd00:244:1::/64'] };
     const first = { ...ANNOUNCED, [NAMES.publicIpV6]: '2001:db8::1', [NAMES.backendV6Data]: '{}' };
@@ -290,7 +342,7 @@ describe('the table of nodes', () => {
 
   test('complains once about each problem, and about a claim to the own subnet', () => {
     const lines = captureLog();
-    const table = new NodeTable(() => '10.244.9.0-24');
+    const table = new NodeTable(() => bothOf('10.244.9.0/24'));
     for (let i = 0; i < 3; i++) {
       assert.deepEqual(table.put(entry('bad', '10.244.1.0/24', 'x')), []);
       assert.deepEqual(table.put(entry('thief', '10.244.9.0/24', '192.0.2.9')), []);

@@ -1,7 +1,6 @@
 import type { NetworkConfig } from '../../config.js';
 import { LeaseError } from '../../errors.js';
 import type { LeaseAttrs, LeaseSubnet, OwnLease, StoredLease } from '../../lease/lease.js';
-import { formatSubnetKey } from '../../lease/subnet-key.js';
 import { log } from '../../log.js';
 import { sleep } from '../../retry.js';
 import type { StoreHealth, StoreMonitor } from '../health.js';
@@ -80,7 +79,7 @@ export class KubeManager implements SubnetManager {
   }
 
   async *watchLeases(signal: AbortSignal): AsyncGenerator<readonly LeaseEvent[]> {
-    const table = new NodeTable(() => this.ownLease && formatSubnetKey(this.ownLease.subnet));
+    const table = new NodeTable(() => this.ownLease?.subnet ?? null);
     const watch = new NodeWatch(this.client, (node) => this.kept(node), this.monitor);
     for await (const events of watch.run(signal)) {
       const changes = events.flatMap((event) => this.leaseEvents(event, table));
