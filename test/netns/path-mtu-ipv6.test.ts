@@ -1,7 +1,7 @@
 /** Paths that become narrow in the middle of traffic, with IPv6 inside the tunnel or around it. */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import type { Family } from '../../bench/daemon.js';
+import type { Daemon, Family } from '../../bench/daemon.js';
 import { eventually } from '../lib/eventually.js';
 import { FAMILIES } from '../lib/ipv6-networks.js';
 import { NARROW, NarrowingPath, pathMtu, pingWith } from '../lib/narrowing-path.js';
@@ -22,6 +22,14 @@ function probing(config: NetConf): NetConf {
   return { ...config, Backend: { ...(config.Backend as NetConf), ProbeMTU: true } };
 }
 
+/** Three echoes in a row are answered, where a busy machine gives them the time. */
+async function passWhole(a: Daemon, b: Daemon, echoes: Parameters<typeof pingWith>[2]): Promise<void> {
+  await eventually(async () => {
+    const [answered, output] = await pingWith(a, b, echoes);
+    assert.equal(answered, 3, output);
+  });
+}
+
 for (const { inner, outer } of PAIRS) {
   const config = FAMILIES[`${inner}/${outer}`];
   const headers = outer === 4 ? 28 : 48;
@@ -35,7 +43,7 @@ for (const { inner, outer } of PAIRS) {
       assert.ok(all > before, `${all} bytes, ${before} of them before`);
       assert.equal(await pathMtu(a), NARROW);
       assert.match(await a.host.ip('route', 'get', b.addressOf(inner)), new RegExp(` mtu ${fits}\\b`));
-      assert.equal((await pingWith(a, b, { size: fits, df: 'do', family: inner }))[0], 3);
+      await passWhole(a, b, { size: fits, df: 'do', family: inner });
       await endAccounted(a, b);
       assert.ok((a.counters().get('encap_frag_needed') ?? 0) > 0);
       assert.equal(b.counters().get('encap_frag_needed'), 0);
@@ -48,7 +56,7 @@ for (const { inner, outer } of PAIRS) {
       const { before, all } = await path.streamMeanwhile(a, b, { family: inner });
       assert.ok(all > before, `${all} bytes, ${before} of them before`);
       assert.equal(await pathMtu(a), NARROW);
-      assert.equal((await pingWith(a, b, { size: fits, df: 'do', family: inner }))[0], 3);
+      await passWhole(a, b, { size: fits, df: 'do', family: inner });
       await endAccounted(a, b);
       assert.ok((a.counters().get('encap_frag_needed') ?? 0) > 0);
       assert.ok((b.counters().get('decap_probes_answered') ?? 0) > 0);
@@ -67,10 +75,7 @@ for (const { inner, outer } of PAIRS) {
         assert.match(output, answer);
       });
       // Its sender cuts it from now on, as that of the answer does once it has learned the same.
-      await eventually(async () => {
-        const [answered] = await pingWith(a, b, { size: WIDE - headers, df: 'dont', family: 6 });
-        assert.equal(answered, 3);
-      });
+      await passWhole(a, b, { size: WIDE - headers, df: 'dont', family: 6 });
     });
   }
 }
