@@ -71,13 +71,13 @@ export class NarrowingPath {
   async streamMeanwhile(
     a: Daemon,
     b: Daemon,
-    { family = 4, seconds = 4 }: { family?: Family; seconds?: number } = {},
+    { family = 4, seconds = 4, mtu = NARROW }: { family?: Family; seconds?: number; mtu?: number } = {},
   ): Promise<{ before: number; all: number }> {
     const address = b.addressOf(family);
     const stream = tcpStream(a.host, b.host, address, { seconds });
     const narrowed = async () => {
       const before = await eventually(() => bytesCarried(a, address));
-      await this.setLinkMtu(NARROW);
+      await this.setLinkMtu(mtu);
       return before;
     };
     const [{ received }, before] = await Promise.all([stream, narrowed()]);

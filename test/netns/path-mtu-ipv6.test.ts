@@ -9,6 +9,7 @@ import type { NetConf } from '../lib/network.js';
 import { endAccounted } from '../lib/traffic.js';
 
 const WIDE = 1500;
+const LEAST_IPV6_MTU = 1280;
 const PAIRS: readonly { readonly inner: Family; readonly outer: Family }[] = [
   { inner: 6, outer: 4 },
   { inner: 4, outer: 6 },
@@ -76,6 +77,22 @@ for (const { inner, outer } of PAIRS) {
       });
       // Its sender cuts it from now on, as that of the answer does once it has learned the same.
       await passWhole(a, b, { size: WIDE - headers, df: 'dont', family: 6 });
+    });
+
+    test(`IPv6 over IPv${outer}: a path too narrow for 1280 bytes of IPv6 carries them in fragments`, async () => {
+      path = await NarrowingPath.create(config);
+      const [a, b] = await path.startBoth();
+      const { before, all } = await path.streamMeanwhile(a, b, {
+        family: 6,
+        seconds: 2,
+        mtu: LEAST_IPV6_MTU,
+      });
+      assert.ok(all > before, `${all} bytes, ${before} of them before`);
+      assert.equal(await pathMtu(a), LEAST_IPV6_MTU);
+      const route = await a.host.ip('route', 'get', b.overlayAddress6);
+      assert.match(route, new RegExp(` mtu ${LEAST_IPV6_MTU}\\b`));
+      await passWhole(a, b, { size: LEAST_IPV6_MTU, df: 'do', family: 6 });
+      await endAccounted(a, b);
     });
   }
 }
