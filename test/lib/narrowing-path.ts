@@ -22,7 +22,7 @@ export class NarrowingPath {
 
   static async create(config: NetConf = CONFIG): Promise<NarrowingPath> {
     const network = await TestNetwork.create(3, { config });
-    const [a, b, router] = [network.host(1), network.host(2), network.host(3)];
+    const [b, router] = [network.host(2), network.host(3)];
     await b.ip('link', 'set', 'eth0', 'down');
     await router.ip('link', 'add', 'eth1', 'type', 'veth', 'peer', 'name', 'eth1', 'netns', b.name);
     for (const [host, number] of [
@@ -34,9 +34,8 @@ export class NarrowingPath {
       await host.ip('link', 'set', 'eth1', 'up');
     }
     await router.exec('sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
-    await a.ip('route', 'add', '192.168.78.0/24', 'via', router.address);
-    await a.ip('route', 'add', 'fd78::/64', 'via', router.address6);
     const path = new NarrowingPath(network);
+    await path.routeThere();
     await path.routeBack();
     return path;
   }
@@ -84,8 +83,23 @@ export class NarrowingPath {
     return { before, all: received.bytes };
   }
 
+  /** The first host's routes to the second say how much the path carries. */
+  async nameMtu(mtu: number): Promise<void> {
+    await this.routeThere('mtu', String(mtu));
+  }
+
   async close(): Promise<void> {
     await this.network.close();
+  }
+
+  private async routeThere(...properties: readonly string[]): Promise<void> {
+    const [a, router] = [this.network.host(1), this.network.host(3)];
+    for (const [network, via] of [
+      ['192.168.78.0/24', router.address],
+      ['fd78::/64', router.address6],
+    ] as const) {
+      await a.ip('route', 'replace', network, 'via', via, ...properties);
+    }
   }
 
   private async routeBack(...properties: readonly string[]): Promise<void> {

@@ -94,5 +94,16 @@ for (const { inner, outer } of PAIRS) {
       await passWhole(a, b, { size: LEAST_IPV6_MTU, df: 'do', family: 6 });
       await endAccounted(a, b);
     });
+
+    test(`IPv6 over IPv${outer}: the same of a path that says nothing, with a route that names its MTU`, async () => {
+      path = await NarrowingPath.create(config);
+      const [a, b] = await path.startBoth();
+      await path.silenceRouter();
+      await path.setLinkMtu(LEAST_IPV6_MTU);
+      const echoes = { size: LEAST_IPV6_MTU, df: 'do', family: 6 } as const;
+      assert.equal((await pingWith(a, b, echoes))[0], 0);
+      await path.nameMtu(LEAST_IPV6_MTU);
+      await passWhole(a, b, echoes);
+    });
   }
 }
