@@ -28,8 +28,17 @@ export async function compileTool(name: ToolName): Promise<string> {
  * @throws Error with the remedy.
  */
 export async function compileProgram(file: string): Promise<string> {
+  return compile(file, '', ['-pthread']);
+}
+
+/** The same to a shared library, for LD_PRELOAD. */
+export async function compileLibrary(file: string): Promise<string> {
+  return compile(file, '.so', ['-shared', '-fPIC']);
+}
+
+async function compile(file: string, suffix: string, flags: readonly string[]): Promise<string> {
   const source = join(ROOT, file);
-  const program = join(BUILD, basename(file, '.c'));
+  const program = join(BUILD, basename(file, '.c') + suffix);
   if (existsSync(program) && statSync(program).mtimeMs > statSync(source).mtimeMs) return program;
   const compiler = [process.env.CC ?? '', 'cc', 'gcc', 'clang'].find(
     (command) => command !== '' && hasCommand(command),
@@ -41,7 +50,7 @@ export async function compileProgram(file: string): Promise<string> {
   // Renamed when it is whole: others may compile the same file at this moment, or run it already.
   const partial = `${program}.${randomUUID()}`;
   try {
-    await run(compiler, ['-O2', '-Wall', '-Wextra', '-pthread', '-o', partial, source]);
+    await run(compiler, ['-O2', '-Wall', '-Wextra', ...flags, '-o', partial, source]);
     await rename(partial, program);
   } catch (error) {
     throw new Error(`cannot compile ${file}: ${String((error as { stderr?: string }).stderr)}`, {

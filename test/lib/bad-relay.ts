@@ -1,6 +1,7 @@
 /**
- * An underlay that loses, doubles and reorders: `node bad-relay.js SEED` stands for two hosts at once. What comes to
- * one of its ports goes on to the host whose port that is. Says "ready"; once its input is closed, prints what it did.
+ * An underlay that loses, doubles and reorders: `node bad-relay.js SEED FAMILY` stands for two hosts at once. What comes
+ * to one of its ports goes on to the host whose port that is, by IPv4 or IPv6. Says "ready"; once its input is closed,
+ * prints what it did.
  */
 import { createSocket } from 'node:dgram';
 import type { Socket } from 'node:dgram';
@@ -8,12 +9,13 @@ import { once } from 'node:events';
 import { Dice } from './dice.js';
 
 /** Where each host listens, and the port that stands for it here. */
-const RELAYED: readonly { readonly address: string; readonly port: number }[] = [
-  { address: '192.168.77.1', port: 9001 },
-  { address: '192.168.77.2', port: 9002 },
-];
+interface Relayed {
+  readonly address: string;
+  readonly port: number;
+}
 
 export interface RelayFigures {
+  /** Sent on, doubled ones twice. */
   readonly passed: number;
   readonly lost: number;
   readonly doubled: number;
@@ -27,10 +29,16 @@ const DELAYED = 0.02;
 const DELAY_MS = 3;
 const BUFFER = 8 << 20;
 
+const [seed = '', family = ''] = process.argv.slice(2);
+const network = family === '6' ? 'fd77::' : '192.168.77.';
+const relayed: readonly Relayed[] = [1, 2].map((host) => ({
+  address: `${network}${host}`,
+  port: 9000 + host,
+}));
 const figures = { passed: 0, lost: 0, doubled: 0, delayed: 0 };
-const dice = new Dice(process.argv[2] ?? '');
+const dice = new Dice(seed);
 
-function relay(socket: Socket, bytes: Buffer, to: (typeof RELAYED)[number]): void {
+function relay(socket: Socket, bytes: Buffer, to: Relayed): void {
   const send = () => {
     socket.send(bytes, to.port, to.address);
     figures.passed++;
@@ -50,8 +58,8 @@ function relay(socket: Socket, bytes: Buffer, to: (typeof RELAYED)[number]): voi
 }
 
 const sockets = await Promise.all(
-  RELAYED.map(async (to) => {
-    const socket = createSocket({ type: 'udp4', recvBufferSize: BUFFER });
+  relayed.map(async (to) => {
+    const socket = createSocket({ type: family === '6' ? 'udp6' : 'udp4', recvBufferSize: BUFFER });
     socket.on('message', (bytes) => {
       relay(socket, bytes, to);
     });

@@ -78,17 +78,29 @@ static uint64_t now_ns(void) {
   return nanoseconds(now);
 }
 
-static struct sockaddr_in parse_address(const char* address, const char* port) {
-  struct sockaddr_in result = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
-  if (inet_pton(AF_INET, address, &result.sin_addr) != 1) {
-    errno = EINVAL;
-    fail(address);
-  }
-  return result;
+union endpoint {
+  struct sockaddr any;
+  struct sockaddr_in v4;
+  struct sockaddr_in6 v6;
+};
+
+static socklen_t size_of(const union endpoint* endpoint) {
+  return endpoint->any.sa_family == AF_INET ? sizeof endpoint->v4 : sizeof endpoint->v6;
 }
 
-static int open_socket(void) {
-  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+/* Of either family. */
+static union endpoint parse_address(const char* address, const char* port) {
+  const uint16_t number = htons((uint16_t)atoi(port));
+  union endpoint v4 = {.v4 = {.sin_family = AF_INET, .sin_port = number}};
+  union endpoint v6 = {.v6 = {.sin6_family = AF_INET6, .sin6_port = number}};
+  if (inet_pton(AF_INET, address, &v4.v4.sin_addr) == 1) return v4;
+  if (inet_pton(AF_INET6, address, &v6.v6.sin6_addr) == 1) return v6;
+  errno = EINVAL;
+  fail(address);
+}
+
+static int open_socket(int family) {
+  int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) fail("socket");
   int size = kReceiveBuffer;
   /* The limit of the system may be lower, and without CAP_NET_ADMIN it counts. */
@@ -232,7 +244,7 @@ static void print_departures(void) {
 }
 
 /* Not connected: an ICMP error about one datagram must not keep the next one from leaving. */
-static void send_numbers(int fd, struct sockaddr_in* to, uint64_t run, unsigned number) {
+static void send_numbers(int fd, const union endpoint* to, uint64_t run, unsigned number) {
   static struct datagram datagrams[kBatch];
   static struct iovec vectors[kBatch];
   static struct mmsghdr messages[kBatch];
@@ -241,7 +253,7 @@ static void send_numbers(int fd, struct sockaddr_in* to, uint64_t run, unsigned 
     datagrams[i].number = departures.sent + i;
     vectors[i] = (struct iovec){&datagrams[i], sizeof datagrams[i]};
     messages[i].msg_hdr = (struct msghdr){
-        .msg_name = to, .msg_namelen = sizeof *to, .msg_iov = &vectors[i], .msg_iovlen = 1};
+        .msg_name = (void*)to, .msg_namelen = size_of(to), .msg_iov = &vectors[i], .msg_iovlen = 1};
   }
   for (unsigned done = 0; done < number;) {
     int taken = sendmmsg(fd, messages + done, number - done, 0);
@@ -252,7 +264,7 @@ static void send_numbers(int fd, struct sockaddr_in* to, uint64_t run, unsigned 
   departures.sent += number;
 }
 
-static void send_paced(int fd, struct sockaddr_in* to, unsigned rate) {
+static void send_paced(int fd, const union endpoint* to, unsigned rate) {
   uint64_t run;
   if (getrandom(&run, sizeof run, 0) != sizeof run) fail("getrandom");
   const uint64_t interval = 1000000000u / rate;
@@ -282,12 +294,12 @@ int main(int argc, char** argv) {
     fputs("probe: write receive ADDRESS PORT or send ADDRESS PORT RATE\n", stderr);
     return 2;
   }
-  struct sockaddr_in address = parse_address(argv[2], argv[3]);
+  const union endpoint address = parse_address(argv[2], argv[3]);
   /* No SA_RESTART: the signal is to end waiting as well. */
   struct sigaction action = {.sa_handler = end_on_signal};
   sigaction(SIGTERM, &action, NULL);
   prctl(PR_SET_TIMERSLACK, 1);
-  int fd = open_socket();
+  int fd = open_socket(address.any.sa_family);
   if (sends) {
     int rate = atoi(argv[4]);
     if (rate < 1 || rate > kMaxRate) {
@@ -296,7 +308,7 @@ int main(int argc, char** argv) {
     }
     send_paced(fd, &address, (unsigned)rate);
   } else {
-    if (bind(fd, (struct sockaddr*)&address, sizeof address) != 0) fail("bind");
+    if (bind(fd, &address.any, size_of(&address)) != 0) fail("bind");
     receive(fd);
   }
   return 0;
