@@ -66,7 +66,7 @@ void SendBatch::append(Entry& entry, const Pieces& packet) noexcept {
 SendBatch::Entry& SendBatch::open_entry(const Pieces& packet, const Peer& to) noexcept {
   Entry& entry = entries_[count_];
   entry.to = to;
-  entry.name = to.to_sockaddr();
+  entry.name.set(to.address, to.port);
   entry.slot = to.slot;
   entry.segment_size = packet.size();
   entry.bytes = 0;
