@@ -163,12 +163,13 @@ size_t Decap::take(const Fib& fib, const ReceiveBatch::Datagram& row) noexcept {
     return 1;
   }
   if (probes_.takes(row)) return probes_.take(row, peer != Peer::kNone);
-  size_t count = 0;
-  for (auto rest = row.payload; !rest.empty(); count++) {
-    const size_t size = std::min(row.segment_size, rest.size());
-    forward(fib, rest.first(size), {row.source, peer});
-    rest = rest.subspan(size);
+  size_t count = 1;
+  auto rest = row.payload;
+  for (; rest.size() > row.segment_size; count++) {
+    forward(fib, rest.first(row.segment_size), {row.source, peer});
+    rest = rest.subspan(row.segment_size);
   }
+  forward(fib, rest, {row.source, peer});
   counters_.add(Counter::decap_packets_in, count);
   counters_.traffic.add(slot_of(fib, row, peer), count, row.payload.size());
   return count;
