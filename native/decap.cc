@@ -290,7 +290,7 @@ void Decap::write_singly(const Merger::Group& group) noexcept {
 }
 
 /// The outcome of a write that carried `packets` packets of `bytes` bytes together.
-void Decap::count(int error, size_t packets, size_t bytes) noexcept {
+inline void Decap::count(int error, size_t packets, size_t bytes) noexcept {
   if (error != 0) return counters_.add(write_fault(error), packets);
   counters_.add(Counter::decap_packets_out, packets);
   counters_.add(Counter::decap_bytes, bytes);
