@@ -125,16 +125,17 @@ bool Merger::enabled(uint8_t protocol) const noexcept {
 bool Merger::add(std::span<uint8_t> packet) noexcept {
   if (packet_count_ == packets_.size()) return false;
   const uint16_t index = append_packet(packet);
-  if (is_ipv6(packet)) {
-    place_ipv6(packet, index);
-  } else {
-    place<false>(packet, index);
-  }
-  return true;
+  return is_ipv6(packet) ? place<true>(packet, index) : place<false>(packet, index);
 }
 
+/// Always true, so that add() ends with a jump to it: each family saves the registers that it takes
+/// itself.
 template <bool v6>
-inline void Merger::place(std::span<const uint8_t> packet, uint16_t index) noexcept {
+[[gnu::noinline]] bool Merger::place(std::span<const uint8_t> packet, uint16_t index) noexcept {
+  if (!v6 && !enabled(packet[9])) {  // before more of the header is looked at
+    append_run(index);
+    return true;
+  }
   const NetworkHeader ip = network_header_of<v6>(packet);
   if (!ip.hidden && !enabled(ip.protocol)) {
     append_run(index);
@@ -144,12 +145,7 @@ inline void Merger::place(std::span<const uint8_t> packet, uint16_t index) noexc
   } else {
     add_to_flow<v6>(flow_of<v6>(packet.data(), ip), ip.length == plain_header(v6), index);
   }
-}
-
-/// Out of line: within add(), IPv4 would save the registers that this takes.
-[[gnu::noinline]] void Merger::place_ipv6(std::span<const uint8_t> packet,
-                                          uint16_t index) noexcept {
-  place<true>(packet, index);
+  return true;
 }
 
 template <bool v6>
@@ -306,10 +302,12 @@ std::span<const Merger::Group> Merger::finish() noexcept {
 
     const size_t from = used;
     iovecs_[used++] = {&group.header, sizeof group.header};
-    for (uint16_t index = run.first; index != kNone; index = packets_[index].next) {
+    const Packet& first = packets_[run.first];
+    iovecs_[used++] = {first.bytes.data(), first.bytes.size()};
+    group.bytes = first.bytes.size();
+    for (uint16_t index = first.next; index != kNone; index = packets_[index].next) {
       const Packet& packet = packets_[index];
-      const auto piece =
-          index == run.first ? packet.bytes : packet.bytes.subspan(packet.header_length);
+      const auto piece = packet.bytes.subspan(packet.header_length);
       iovecs_[used++] = {piece.data(), piece.size()};
       group.bytes += packet.bytes.size();
     }

@@ -101,8 +101,7 @@ class Merger {
   [[nodiscard]] bool enabled(uint8_t protocol) const noexcept;
   // What a packet goes through has its family as a constant, so that IPv4 pays nothing for IPv6.
   template <bool v6>
-  void place(std::span<const uint8_t> packet, uint16_t index) noexcept;
-  void place_ipv6(std::span<const uint8_t> packet, uint16_t index) noexcept;
+  bool place(std::span<const uint8_t> packet, uint16_t index) noexcept;
   template <bool v6>
   static Flow flow_of(const uint8_t* ip, const NetworkHeader& header) noexcept;
   template <bool v6>
