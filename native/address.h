@@ -89,18 +89,24 @@ struct SocketAddress {
   /// `port` in network order.
   static SocketAddress of(const Address& address, in_port_t port) noexcept {
     SocketAddress result;
-    if (address.is_ipv4()) {
-      result.v4 = {};
-      result.v4.sin_family = AF_INET;
-      result.v4.sin_port = port;
-      result.v4.sin_addr.s_addr = htonl(address.ipv4());
-      result.length = sizeof result.v4;
-    } else {
-      result.v6.sin6_family = AF_INET6;
-      result.v6.sin6_port = port;
-      result.v6.sin6_addr = std::bit_cast<in6_addr>(address.to_bytes());
-    }
+    result.set(address, port);
     return result;
+  }
+  /// The same in place: a copy would be loaded wider than it was stored, which processors wait for.
+  void set(const Address& address, in_port_t port) noexcept {
+    if (address.is_ipv4()) {
+      v4 = {};
+      v4.sin_family = AF_INET;
+      v4.sin_port = port;
+      v4.sin_addr.s_addr = htonl(address.ipv4());
+      length = sizeof v4;
+    } else {
+      v6 = {};
+      v6.sin6_family = AF_INET6;
+      v6.sin6_port = port;
+      v6.sin6_addr = std::bit_cast<in6_addr>(address.to_bytes());
+      length = sizeof v6;
+    }
   }
 
   [[nodiscard]] const sockaddr* get() const noexcept {

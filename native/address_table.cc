@@ -18,10 +18,9 @@ void AddressTable::remove(const Address& address) noexcept {
   buckets_[hole] = {};
   used_--;
   // Whoever stands behind and came past the hole on the way there moves into it.
-  const size_t mask = buckets_.size() - 1;
-  for (size_t i = (hole + 1) & mask; buckets_[i].value != kNone; i = (i + 1) & mask) {
-    const size_t from_home = (i - home(buckets_[i].address)) & mask;
-    if (from_home < ((i - hole) & mask)) continue;
+  for (size_t i = (hole + 1) & mask_; buckets_[i].value != kNone; i = (i + 1) & mask_) {
+    const size_t from_home = (i - home(buckets_[i].address)) & mask_;
+    if (from_home < ((i - hole) & mask_)) continue;
     buckets_[hole] = std::exchange(buckets_[i], {});
     hole = i;
   }
@@ -31,6 +30,7 @@ void AddressTable::grow() {
   const std::vector<Bucket> before =
       std::exchange(buckets_, std::vector<Bucket>(buckets_.empty() ? 16 : 2 * buckets_.size()));
   shift_ = 64 - static_cast<unsigned>(std::countr_zero(buckets_.size()));
+  mask_ = buckets_.size() - 1;
   for (const Bucket& bucket : before) {
     if (bucket.value != kNone) buckets_[place_of(bucket.address)] = bucket;
   }

@@ -42,7 +42,7 @@ class AddressTable {
   [[nodiscard]] size_t place_of(const Address& address) const noexcept {
     size_t i = home(address);
     while (buckets_[i].value != kNone && buckets_[i].address != address) {
-      i = (i + 1) & (buckets_.size() - 1);
+      i = (i + 1) & mask_;
     }
     return i;
   }
@@ -50,6 +50,7 @@ class AddressTable {
 
   std::vector<Bucket> buckets_;
   unsigned shift_ = 64;  // 64 - log2 of the number of buckets
+  size_t mask_ = 0;      // that number - 1
   size_t used_ = 0;
 };
 

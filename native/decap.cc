@@ -164,12 +164,13 @@ size_t Decap::take(const Fib& fib, const ReceiveBatch::Datagram& row) noexcept {
     return 1;
   }
   if (probes_.takes(row)) return probes_.take(row, peer != Peer::kNone);
-  size_t count = 0;
-  for (auto rest = row.payload; !rest.empty(); count++) {
-    const size_t size = std::min(row.segment_size, rest.size());
-    forward(fib, rest.first(size), row.source);
-    rest = rest.subspan(size);
+  size_t count = 1;
+  auto rest = row.payload;
+  for (; rest.size() > row.segment_size; count++) {
+    forward(fib, rest.first(row.segment_size), {row.source, peer});
+    rest = rest.subspan(row.segment_size);
   }
+  forward(fib, rest, {row.source, peer});
   counters_.add(Counter::decap_packets_in, count);
   counters_.traffic.add(slot_of(fib, row, peer), count, row.payload.size());
   return count;
@@ -186,26 +187,22 @@ size_t Decap::refuse(const ReceiveBatch::Datagram& row) noexcept {
   return count;
 }
 
-void Decap::forward(const Fib& fib, std::span<uint8_t> bytes, const Address& from) noexcept {
-  if (carries_ipv6_ && !bytes.empty() && is_ipv6(bytes)) {
-    const Ipv6Fault fault = Ipv6Packet::check(bytes);
-    if (fault != Ipv6Fault::none) return counters_.add(counter_of(fault));
-    return forward(fib, Ipv6Packet(bytes), bytes, from);
-  }
-  const Ipv4Fault fault = Ipv4Packet::check(bytes);
-  if (fault != Ipv4Fault::none) return counters_.add(counter_of(fault));
-  if (!carries_ipv4_) return counters_.add(Counter::decap_bad_version);
-  forward(fib, Ipv4Packet(bytes), bytes, from);
+/// Whether the subnet of `owner` is the sender's. Where one peer is at an address, its slot says as
+/// much, and is sooner compared.
+inline bool Decap::owns(const Sender& sender, const Peer* owner) noexcept {
+  if (owner == nullptr) return false;
+  return sender.slot == Peer::kShared ? owner->address == sender.address
+                                      : owner->slot == sender.slot;
 }
 
 template <typename Packet>
-void Decap::forward(const Fib& fib, Packet packet, std::span<uint8_t> bytes,
-                    const Address& from) noexcept {
+[[gnu::always_inline]] inline void Decap::forward(const Fib& fib, Packet packet,
+                                                  std::span<uint8_t> bytes, Sender from) noexcept {
   if (source_check_ == SourceCheck::subnet) {
     const auto source = source_of(packet);
     const Peer* owner = fib.lookup(source);
-    if (owner == nullptr || owner->address != from) {
-      counters_.wrong_subnets.note({from, as_address(source)});
+    if (!owns(from, owner)) {
+      counters_.wrong_subnets.note({from.address, as_address(source)});
       return counters_.add(Counter::decap_wrong_subnet);
     }
   }
@@ -223,6 +220,22 @@ void Decap::forward(const Fib& fib, Packet packet, std::span<uint8_t> bytes,
     clamp_.apply(bytes, sender == nullptr ? Peer::kAnySize : largest_for(packet, *sender));
   }
   write(bytes);
+}
+
+void Decap::forward(const Fib& fib, std::span<uint8_t> bytes, Sender from) noexcept {
+  if (carries_ipv6_ && !bytes.empty() && is_ipv6(bytes)) return forward_ipv6(fib, bytes, from);
+  const Ipv4Fault fault = Ipv4Packet::check(bytes);
+  if (fault != Ipv4Fault::none) return counters_.add(counter_of(fault));
+  if (!carries_ipv4_) return counters_.add(Counter::decap_bad_version);
+  forward(fib, Ipv4Packet(bytes), bytes, from);
+}
+
+/// Out of line, so that IPv4 need not save the registers that this takes.
+[[gnu::noinline]] void Decap::forward_ipv6(const Fib& fib, std::span<uint8_t> bytes,
+                                           Sender from) noexcept {
+  const Ipv6Fault fault = Ipv6Packet::check(bytes);
+  if (fault != Ipv6Fault::none) return counters_.add(counter_of(fault));
+  forward(fib, Ipv6Packet(bytes), bytes, from);
 }
 
 /// To the TUN queue, by way of the merger where the device takes super-packets.
@@ -279,7 +292,7 @@ void Decap::write_singly(const Merger::Group& group) noexcept {
 }
 
 /// The outcome of a write that carried `packets` packets of `bytes` bytes together.
-void Decap::count(int error, size_t packets, size_t bytes) noexcept {
+inline void Decap::count(int error, size_t packets, size_t bytes) noexcept {
   if (error != 0) return counters_.add(write_fault(error), packets);
   counters_.add(Counter::decap_packets_out, packets);
   counters_.add(Counter::decap_bytes, bytes);

@@ -38,10 +38,17 @@ class Decap {
   size_t forward_batch() noexcept;
   size_t take(const Fib& fib, const ReceiveBatch::Datagram& row) noexcept;
   size_t refuse(const ReceiveBatch::Datagram& row) noexcept;
-  void forward(const Fib& fib, std::span<uint8_t> bytes, const Address& from) noexcept;
+  /// Who has sent a row of datagrams.
+  struct Sender {
+    const Address& address;
+    uint32_t slot;  // of the peer there, Peer::kShared or Peer::kNone
+  };
+
+  void forward(const Fib& fib, std::span<uint8_t> bytes, Sender from) noexcept;
+  void forward_ipv6(const Fib& fib, std::span<uint8_t> bytes, Sender from) noexcept;
   template <typename Packet>
-  void forward(const Fib& fib, Packet packet, std::span<uint8_t> bytes,
-               const Address& from) noexcept;
+  void forward(const Fib& fib, Packet packet, std::span<uint8_t> bytes, Sender from) noexcept;
+  static bool owns(const Sender& sender, const Peer* owner) noexcept;
   template <typename Packet>
   void answer(const Fib& fib, IcmpError error, Packet offender) noexcept;
   void write(std::span<uint8_t> bytes) noexcept;

@@ -135,20 +135,9 @@ bool Encap::forward_batch() noexcept {
   }
 }
 
-void Encap::forward(const Fib& fib, const TunPacket& from_tun) noexcept {
-  if (carries_ipv6_ && !from_tun.bytes.empty() && is_ipv6(from_tun.bytes)) {
-    const Ipv6Fault fault = Ipv6Packet::check(from_tun.bytes);
-    if (fault != Ipv6Fault::none) return drop(counter_of(fault), from_tun);
-    return forward(fib, from_tun, Ipv6Packet(from_tun.bytes));
-  }
-  const Ipv4Fault fault = Ipv4Packet::check(from_tun.bytes);
-  if (fault != Ipv4Fault::none) return drop(counter_of(fault), from_tun);
-  if (!carries_ipv4_) return drop(Counter::encap_bad_version, from_tun);
-  forward(fib, from_tun, Ipv4Packet(from_tun.bytes));
-}
-
 template <typename Packet>
-void Encap::forward(const Fib& fib, const TunPacket& from_tun, Packet packet) noexcept {
+[[gnu::always_inline]] inline void Encap::forward(const Fib& fib, const TunPacket& from_tun,
+                                                  Packet packet) noexcept {
   if (hop_limit(packet) == 0) {
     drop(Counter::encap_ttl_zero, from_tun);
     return answer(IcmpError::time_exceeded, packet);
@@ -180,6 +169,23 @@ void Encap::forward(const Fib& fib, const TunPacket& from_tun, Packet packet) no
   Path& path = path_of(flow);
   path.batch.push({{}, from_tun.bytes}, *next_hop, {flow, packet.is_fragment()},
                   path.udp.max_segments());
+}
+
+void Encap::forward(const Fib& fib, const TunPacket& from_tun) noexcept {
+  if (carries_ipv6_ && !from_tun.bytes.empty() && is_ipv6(from_tun.bytes)) {
+    return forward_ipv6(fib, from_tun);
+  }
+  const Ipv4Fault fault = Ipv4Packet::check(from_tun.bytes);
+  if (fault != Ipv4Fault::none) return drop(counter_of(fault), from_tun);
+  if (!carries_ipv4_) return drop(Counter::encap_bad_version, from_tun);
+  forward(fib, from_tun, Ipv4Packet(from_tun.bytes));
+}
+
+/// Out of line, so that IPv4 need not save the registers that this takes.
+[[gnu::noinline]] void Encap::forward_ipv6(const Fib& fib, const TunPacket& from_tun) noexcept {
+  const Ipv6Fault fault = Ipv6Packet::check(from_tun.bytes);
+  if (fault != Ipv6Fault::none) return drop(counter_of(fault), from_tun);
+  forward(fib, from_tun, Ipv6Packet(from_tun.bytes));
 }
 
 /// Whether the packet, or the largest segment of the super-packet, has more than `largest` bytes.

@@ -61,6 +61,7 @@ class Encap {
   Path& path_of(uint32_t flow) noexcept;
   bool forward_batch() noexcept;
   void forward(const Fib& fib, const TunPacket& from_tun) noexcept;
+  void forward_ipv6(const Fib& fib, const TunPacket& from_tun) noexcept;
   template <typename Packet>
   void forward(const Fib& fib, const TunPacket& from_tun, Packet packet) noexcept;
   bool exceeds(const TunPacket& packet, size_t largest) noexcept;

@@ -22,8 +22,6 @@
 // for ports.
 #include "gro.h"
 
-#include <netinet/in.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -68,7 +66,6 @@ size_t mergeable_udp(std::span<const uint8_t> udp) noexcept {
   return whole && load_be16(&udp[kUdpChecksum]) != 0 ? kUdpHeader : 0;
 }
 
-/// The family is a constant here, so that IPv4 pays nothing for IPv6.
 template <bool v6>
 bool checksums_hold(std::span<const uint8_t> packet, uint8_t protocol) noexcept {
   constexpr size_t header = plain_header(v6);
@@ -78,16 +75,16 @@ bool checksums_hold(std::span<const uint8_t> packet, uint8_t protocol) noexcept 
   return checksum_fold(checksum_add(transport, pseudo)) == 0xffff;
 }
 
-/// Bytes of IP and transport header if the packet may be in a super-packet, else 0.
+/// Bytes of IP and transport header if the packet, which has a plain IP header, may be in a
+/// super-packet, else 0.
 template <bool v6>
-size_t mergeable_headers(std::span<const uint8_t> packet, const NetworkHeader& ip) noexcept {
+size_t mergeable_headers(std::span<const uint8_t> packet, bool tcp) noexcept {
   constexpr size_t header = plain_header(v6);
-  if (ip.length != header) return 0;
   if (!v6 && (load_be16(&packet[6]) & ~kDontFragment) != 0) return 0;
   const auto transport = packet.subspan(header);
-  const size_t length =
-      ip.protocol == IPPROTO_TCP ? mergeable_tcp(transport) : mergeable_udp(transport);
-  return length != 0 && checksums_hold<v6>(packet, ip.protocol) ? header + length : 0;
+  const size_t length = tcp ? mergeable_tcp(transport) : mergeable_udp(transport);
+  const uint8_t protocol = tcp ? IPPROTO_TCP : IPPROTO_UDP;
+  return length != 0 && checksums_hold<v6>(packet, protocol) ? header + length : 0;
 }
 
 /// Of the fields that every segment of a super-packet has in common, those that are not part of the
@@ -128,23 +125,35 @@ bool Merger::enabled(uint8_t protocol) const noexcept {
 bool Merger::add(std::span<uint8_t> packet) noexcept {
   if (packet_count_ == packets_.size()) return false;
   const uint16_t index = append_packet(packet);
-  const NetworkHeader ip = network_header(packet);
+  return is_ipv6(packet) ? place<true>(packet, index) : place<false>(packet, index);
+}
+
+/// Always true, so that add() ends with a jump to it: each family saves the registers that it takes
+/// itself.
+template <bool v6>
+[[gnu::noinline]] bool Merger::place(std::span<const uint8_t> packet, uint16_t index) noexcept {
+  if (!v6 && !enabled(packet[9])) {  // before more of the header is looked at
+    append_run(index);
+    return true;
+  }
+  const NetworkHeader ip = network_header_of<v6>(packet);
   if (!ip.hidden && !enabled(ip.protocol)) {
     append_run(index);
   } else if (ip.hidden || ip.fragment || packet.size() < ip.length + kPorts) {
     close_all();
     append_run(index);
   } else {
-    add_to_flow(flow_of(packet.data(), ip), ip, index);
+    add_to_flow<v6>(flow_of<v6>(packet.data(), ip), ip.length == plain_header(v6), index);
   }
   return true;
 }
 
-Merger::Flow Merger::flow_of(const uint8_t* ip, const NetworkHeader& header) noexcept {
-  const uint64_t ports = load_be32(ip + header.length);
-  Flow flow{.addresses = 0,
-            .rest = ports << 16 | (header.v6 ? Flow::kV6 : 0) | uint64_t{header.protocol}};
-  if (header.v6) {
+template <bool v6>
+inline Merger::Flow Merger::flow_of(const uint8_t* ip, const NetworkHeader& header) noexcept {
+  uint32_t ports = 0;
+  std::memcpy(&ports, ip + header.length, sizeof ports);
+  Flow flow{.addresses = 0, .rest = uint64_t{ports} << 16 | (v6 ? Flow::kV6 : 0) | header.protocol};
+  if constexpr (v6) {
     for (size_t at = 8; at < Ipv6Packet::kHeader; at += 8) {
       uint64_t half = 0;
       std::memcpy(&half, ip + at, sizeof half);
@@ -157,27 +166,24 @@ Merger::Flow Merger::flow_of(const uint8_t* ip, const NetworkHeader& header) noe
   return flow;
 }
 
-bool Merger::Flow::tcp() const noexcept {
-  return static_cast<uint8_t>(rest) == IPPROTO_TCP;
-}
-
-void Merger::add_to_flow(const Flow& flow, const NetworkHeader& header, uint16_t index) noexcept {
+/// `plain`: without IPv4 options or IPv6 extension headers.
+template <bool v6>
+void Merger::add_to_flow(Flow flow, bool plain, uint16_t index) noexcept {
   uint16_t& slot = slot_of(flow);
   Run* run = open_run(flow, slot);
   Packet& packet = packets_[index];
-  packet.header_length = header.v6 ? mergeable_headers<true>(packet.bytes, header)
-                                   : mergeable_headers<false>(packet.bytes, header);
+  packet.header_length = plain ? mergeable_headers<v6>(packet.bytes, flow.tcp()) : 0;
   if (packet.header_length == 0) {
     if (run != nullptr) run->open = false;
     append_run(index);
     return;
   }
-  const Fit how = run == nullptr ? Fit::no : fit(*run, packet);
+  const Fit how = run == nullptr ? Fit::no : fit<v6>(*run, packet);
   if (how == Fit::no) {
     slot = static_cast<uint16_t>(run_count_);
-    start(flow, index);
+    start<v6>(flow, index);
   } else {
-    join(*run, index, how);
+    join<v6>(*run, index, how);
   }
 }
 
@@ -193,11 +199,15 @@ uint16_t Merger::append_packet(std::span<uint8_t> bytes) noexcept {
 /// A closed group of one packet.
 Merger::Run& Merger::append_run(uint16_t packet) noexcept {
   Run& run = runs_[run_count_++];
-  run = {};
+  run.flow = {};
   run.first = packet;
   run.last = packet;
   run.count = 1;
+  run.gso_size = 0;
   run.size = packets_[packet].bytes.size();
+  run.open = false;
+  run.verified = false;
+  run.fixed_id = false;
   return run;
 }
 
@@ -222,6 +232,7 @@ Merger::Run* Merger::open_run(const Flow& flow, uint16_t slot) noexcept {
 }
 
 /// Whether `packet`, of the run's flow, continues the run.
+template <bool v6>
 Merger::Fit Merger::fit(const Run& run, const Packet& packet) const noexcept {
   const Packet& first = packets_[run.first];
   const size_t payload = packet.bytes.size() - packet.header_length;
@@ -231,7 +242,7 @@ Merger::Fit Merger::fit(const Run& run, const Packet& packet) const noexcept {
 
   const uint8_t* head = first.bytes.data();
   const uint8_t* ip = packet.bytes.data();
-  if (run.flow.v6()) {
+  if constexpr (v6) {
     if (!same_ipv6(head, ip)) return Fit::no;
   } else {
     if (!same_ipv4(head, ip)) return Fit::no;
@@ -242,7 +253,7 @@ Merger::Fit Merger::fit(const Run& run, const Packet& packet) const noexcept {
 
   bool ends = payload < run.gso_size || run.count + size_t{1} == options_.max_segments;
   if (run.flow.tcp()) {
-    const size_t ip_length = plain_header(run.flow.v6());
+    constexpr size_t ip_length = plain_header(v6);
     const uint8_t* head_tcp = head + ip_length;
     const uint8_t* tcp = ip + ip_length;
     const auto next =
@@ -254,9 +265,10 @@ Merger::Fit Merger::fit(const Run& run, const Packet& packet) const noexcept {
   return ends ? Fit::joins_and_ends : Fit::joins;
 }
 
+template <bool v6>
 void Merger::join(Run& run, uint16_t packet, Fit fit) noexcept {
   const Packet& added = packets_[packet];
-  if (run.count == 1 && !run.flow.v6()) {
+  if (!v6 && run.count == 1) {
     run.fixed_id = equal(&packets_[run.first].bytes[4], &added.bytes[4], 2);
   }
   packets_[run.last].next = packet;
@@ -266,13 +278,14 @@ void Merger::join(Run& run, uint16_t packet, Fit fit) noexcept {
   run.open = fit == Fit::joins;
 }
 
+template <bool v6>
 void Merger::start(const Flow& flow, uint16_t packet) noexcept {
   const Packet& added = packets_[packet];
   Run& run = append_run(packet);
   run.flow = flow;
   run.verified = true;
   run.gso_size = static_cast<uint16_t>(added.bytes.size() - added.header_length);
-  const uint8_t* transport = added.bytes.data() + plain_header(flow.v6());
+  const uint8_t* transport = added.bytes.data() + plain_header(v6);
   const bool ends = flow.tcp() && (transport[kTcpFlags] & (kTcpPsh | kTcpFin)) != 0;
   run.open = !ends && options_.max_segments > 1;
 }
@@ -289,31 +302,38 @@ std::span<const Merger::Group> Merger::finish() noexcept {
 
     const size_t from = used;
     iovecs_[used++] = {&group.header, sizeof group.header};
-    for (uint16_t index = run.first; index != kNone; index = packets_[index].next) {
+    const Packet& first = packets_[run.first];
+    iovecs_[used++] = {first.bytes.data(), first.bytes.size()};
+    group.bytes = first.bytes.size();
+    for (uint16_t index = first.next; index != kNone; index = packets_[index].next) {
       const Packet& packet = packets_[index];
-      const auto piece =
-          index == run.first ? packet.bytes : packet.bytes.subspan(packet.header_length);
+      const auto piece = packet.bytes.subspan(packet.header_length);
       iovecs_[used++] = {piece.data(), piece.size()};
       group.bytes += packet.bytes.size();
     }
     group.message = std::span(iovecs_).subspan(from, used - from);
-    if (run.count > 1) complete(run, group);
+    if (run.count == 1) continue;
+    if (run.flow.v6()) {
+      complete<true>(run, group);
+    } else {
+      complete<false>(run, group);
+    }
   }
   return std::span(groups_).first(run_count_);
 }
 
 /// Turns the first packet's headers into those of the super-packet. The kernel wants in the
 /// checksum field what CHECKSUM_PARTIAL means: the pseudo-header's sum, not inverted.
+template <bool v6>
 void Merger::complete(const Run& run, Group& group) noexcept {
   const Packet& first = packets_[run.first];
-  const bool v6 = run.flow.v6();
-  const size_t ip_length = plain_header(v6);
+  constexpr size_t ip_length = plain_header(v6);
   uint8_t* ip = first.bytes.data();
   uint8_t* transport = ip + ip_length;
   const size_t length = run.size - ip_length;
   const bool tcp = run.flow.tcp();
 
-  if (v6) {
+  if constexpr (v6) {
     store_be16(ip + 4, static_cast<uint16_t>(length));
   } else {
     store_be16(ip + 2, static_cast<uint16_t>(run.size));
@@ -330,7 +350,7 @@ void Merger::complete(const Run& run, Group& group) noexcept {
   store_be16(transport + place, checksum_fold(pseudo_header_sum(ip, v6, protocol, length)));
 
   group.header.flags = VirtioHeader::kNeedsChecksum;
-  const uint8_t tcp_type = v6 ? VirtioHeader::kGsoTcp6 : VirtioHeader::kGsoTcp4;
+  constexpr uint8_t tcp_type = v6 ? VirtioHeader::kGsoTcp6 : VirtioHeader::kGsoTcp4;
   group.header.gso_type = tcp ? tcp_type : VirtioHeader::kGsoUdpL4;
   group.header.hdr_len = static_cast<uint16_t>(first.header_length);
   group.header.gso_size = run.gso_size;

@@ -5,6 +5,7 @@
 // group: packets that go to the TUN device in one write: one packet, or several as a super-packet.
 #pragma once
 
+#include <netinet/in.h>
 #include <sys/uio.h>
 
 #include <array>
@@ -70,7 +71,7 @@ class Merger {
     uint64_t addresses;  // of IPv6 a hash: fit() compares them
     uint64_t rest;       // ports, family, protocol
     [[nodiscard]] bool v6() const noexcept { return (rest & kV6) != 0; }
-    [[nodiscard]] bool tcp() const noexcept;
+    [[nodiscard]] bool tcp() const noexcept { return static_cast<uint8_t>(rest) == IPPROTO_TCP; }
     bool operator==(const Flow&) const = default;
 
     static constexpr uint64_t kV6 = 0x100;
@@ -98,16 +99,25 @@ class Merger {
   enum class Fit : uint8_t { no, joins, joins_and_ends };
 
   [[nodiscard]] bool enabled(uint8_t protocol) const noexcept;
+  // What a packet goes through has its family as a constant, so that IPv4 pays nothing for IPv6.
+  template <bool v6>
+  bool place(std::span<const uint8_t> packet, uint16_t index) noexcept;
+  template <bool v6>
   static Flow flow_of(const uint8_t* ip, const NetworkHeader& header) noexcept;
-  void add_to_flow(const Flow& flow, const NetworkHeader& header, uint16_t index) noexcept;
+  template <bool v6>
+  void add_to_flow(Flow flow, bool plain, uint16_t index) noexcept;
   uint16_t append_packet(std::span<uint8_t> bytes) noexcept;
   Run& append_run(uint16_t packet) noexcept;
   uint16_t& slot_of(const Flow& flow) noexcept;
   Run* open_run(const Flow& flow, uint16_t slot) noexcept;
+  template <bool v6>
   [[nodiscard]] Fit fit(const Run& run, const Packet& packet) const noexcept;
+  template <bool v6>
   void join(Run& run, uint16_t packet, Fit fit) noexcept;
+  template <bool v6>
   void start(const Flow& flow, uint16_t packet) noexcept;
   void close_all() noexcept { table_.fill(kNone); }
+  template <bool v6>
   void complete(const Run& run, Group& group) noexcept;
 
   MergeOptions options_;

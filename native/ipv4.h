@@ -31,10 +31,11 @@ class Ipv4Packet {
   /// sender.
   static Ipv4Fault check(std::span<const uint8_t> bytes) noexcept {
     if (bytes.size() < kMinHeader) return Ipv4Fault::too_short;
+    const size_t total = load_be16(&bytes[2]);
+    if (bytes[0] == 0x45 && total == bytes.size()) return Ipv4Fault::none;  // as nearly all are
     if (bytes[0] >> 4 != 4) return Ipv4Fault::bad_version;
     const size_t header = ip_header_length(bytes);
     if (header < kMinHeader || header > bytes.size()) return Ipv4Fault::bad_ihl;
-    const size_t total = load_be16(&bytes[2]);
     if (total < header || total != bytes.size()) return Ipv4Fault::bad_length;
     return Ipv4Fault::none;
   }
@@ -64,19 +65,13 @@ class Ipv4Packet {
     return hash ^ hash >> 16 ^ hash >> 8;
   }
 
-  /// TTL - 1 with the header checksum updated as RFC 1624, equation 3: HC' = ~(~HC + ~m + m'). A
-  /// wrong checksum stays wrong by the same amount, so the receiver still notices. The TTL must not
-  /// be 0.
+  /// TTL - 1 with the header checksum updated as RFC 1624, equation 3: HC' = ~(~HC + ~m + m'), in
+  /// which ~m + m' is 0xffff - 0x0100 whatever the word m of TTL and protocol. A wrong checksum
+  /// stays wrong by the same amount, so the receiver still notices. The TTL must not be 0.
   void decrement_ttl() noexcept {
-    const uint16_t before = load_be16(&bytes_[8]);
     bytes_[8]--;
-    const uint16_t after = load_be16(&bytes_[8]);
-    uint32_t sum = static_cast<uint16_t>(~load_be16(&bytes_[10]));
-    sum += static_cast<uint16_t>(~before);
-    sum += after;
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    store_be16(&bytes_[10], static_cast<uint16_t>(~sum));
+    const uint32_t sum = uint32_t{static_cast<uint16_t>(~load_be16(&bytes_[10]))} + 0xfeff;
+    store_be16(&bytes_[10], static_cast<uint16_t>(~(sum + (sum >> 16))));
   }
 
  private:

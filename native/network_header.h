@@ -26,12 +26,21 @@ struct NetworkHeader {
   size_t length;  // in bytes, IPv4 options and IPv6 extension headers among them
 };
 
-/// `packet` must have passed Ipv4Packet::check() or Ipv6Packet::check().
-inline NetworkHeader network_header(std::span<const uint8_t> packet) noexcept {
-  if (!is_ipv6(packet))
+/// Of a packet whose family is known, so that each pays for its own alone. `packet` must have
+/// passed Ipv4Packet::check() or Ipv6Packet::check().
+template <bool v6>
+NetworkHeader network_header_of(std::span<const uint8_t> packet) noexcept {
+  if constexpr (v6) {
+    const UpperLayer upper = Ipv6Packet::upper_layer(packet);
+    return {true, upper.protocol, upper.fragment, upper.later || !upper.whole, upper.offset};
+  } else {
     return {false, packet[9], is_fragment(packet), false, ip_header_length(packet)};
-  const UpperLayer upper = Ipv6Packet::upper_layer(packet);
-  return {true, upper.protocol, upper.fragment, upper.later || !upper.whole, upper.offset};
+  }
+}
+
+/// Of either family's packet.
+inline NetworkHeader network_header(std::span<const uint8_t> packet) noexcept {
+  return is_ipv6(packet) ? network_header_of<true>(packet) : network_header_of<false>(packet);
 }
 
 /// Sum of the pseudo-header. `ip`: the IP header; `length`: bytes of transport header and payload.

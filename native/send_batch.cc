@@ -65,8 +65,8 @@ void SendBatch::append(Entry& entry, const Pieces& packet) noexcept {
 
 SendBatch::Entry& SendBatch::open_entry(const Pieces& packet, const Peer& to) noexcept {
   Entry& entry = entries_[count_];
-  entry.to = to;
-  entry.name = to.to_sockaddr();
+  entry.to = static_cast<const NextHop&>(to);
+  entry.name.set(to.address, to.port);
   entry.slot = to.slot;
   entry.segment_size = packet.size();
   entry.bytes = 0;

@@ -185,7 +185,7 @@ std::span<mmsghdr> ReceiveBatch::prepare(size_t most) noexcept {
   return messages;
 }
 
-void ReceiveBatch::take(size_t slot, size_t length, size_t segment_size) noexcept {
+inline void ReceiveBatch::take(size_t slot, size_t length, size_t segment_size) noexcept {
   const auto buffer = pool_.slot(slot);
   const auto payload = buffer.first(std::min(length, buffer.size()));
   datagrams_.push_back({payload, segment_size, length > buffer.size(), sources_[slot].address(),
