@@ -187,9 +187,13 @@ std::span<mmsghdr> ReceiveBatch::prepare(size_t most) noexcept {
 
 inline void ReceiveBatch::take(size_t slot, size_t length, size_t segment_size) noexcept {
   const auto buffer = pool_.slot(slot);
-  const auto payload = buffer.first(std::min(length, buffer.size()));
-  datagrams_.push_back({payload, segment_size, length > buffer.size(), sources_[slot].address(),
-                        sources_[slot].port()});
+  // Field by field: a temporary would be copied from the stack by loads wider than its stores.
+  Datagram& datagram = datagrams_.emplace_back();
+  datagram.payload = buffer.first(std::min(length, buffer.size()));
+  datagram.segment_size = segment_size;
+  datagram.truncated = length > buffer.size();
+  datagram.source = sources_[slot].address();
+  datagram.source_port = sources_[slot].port();
 }
 
 ReadResult UdpSocket::receive(ReceiveBatch& batch) noexcept {
