@@ -41,9 +41,15 @@ void run(std::span<const uint8_t> bytes) {
   Bytes again = after;
   clamp_mss(again, largest);
   EXPECT_EQ(again, after);
-  Bytes larger = after;
-  clamp_mss(larger, largest + 1);
-  EXPECT_EQ(larger, after);
+  // A packet with no room for a byte beside its headers clamps nothing.
+  const size_t headers = before[0] >> 4 == 6 ? 60 : 40;
+  if (largest > headers) {
+    Bytes larger = after;
+    clamp_mss(larger, largest + 1);
+    EXPECT_EQ(larger, after);
+  } else {
+    EXPECT_EQ(after, before);
+  }
   Bytes any = before;
   clamp_mss(any, UINT16_MAX + 60);
   EXPECT_EQ(any, before);
