@@ -2,10 +2,10 @@
 import { execFile } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs';
 import { mkdir, rename } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
-import { basename, delimiter, join } from 'node:path';
+import { basename, delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Host } from './topology.js';
@@ -39,7 +39,7 @@ export async function compileLibrary(file: string): Promise<string> {
 async function compile(file: string, suffix: string, flags: readonly string[]): Promise<string> {
   const source = join(ROOT, file);
   const program = join(BUILD, basename(file, '.c') + suffix);
-  if (existsSync(program) && statSync(program).mtimeMs > statSync(source).mtimeMs) return program;
+  if (existsSync(program) && statSync(program).mtimeMs > changedAt(source)) return program;
   const compiler = [process.env.CC ?? '', 'cc', 'gcc', 'clang'].find(
     (command) => command !== '' && hasCommand(command),
   );
@@ -58,6 +58,15 @@ async function compile(file: string, suffix: string, flags: readonly string[]): 
     });
   }
   return program;
+}
+
+/** When a C file, or a header beside it, was last changed. */
+function changedAt(source: string): number {
+  const folder = dirname(source);
+  const headers = readdirSync(folder).filter((name) => name.endsWith('.h'));
+  return Math.max(
+    ...[source, ...headers.map((name) => join(folder, name))].map((file) => statSync(file).mtimeMs),
+  );
 }
 
 /** Whether a command can be run. */

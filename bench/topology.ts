@@ -18,12 +18,10 @@ import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { LEAST_IPV6_MTU } from '../src/ip6.js';
 import { dyingWithParent, inLab } from './lab.js';
 
 const run = promisify(execFile);
-
-/** RFC 8200, section 5: the kernel has no IPv6 on smaller links. */
-const LEAST_IPV6_MTU = 1280;
 
 /** The underlay's own address, reachable from every host. */
 export const GATEWAY = '192.168.77.254';

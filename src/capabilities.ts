@@ -10,6 +10,9 @@ export const CAPABILITY = {
   CAP_MKNOD: 27,
 } as const;
 
+/** Ports below need CAP_NET_BIND_SERVICE. */
+export const FIRST_FREE_PORT = 1024;
+
 export type Capability = keyof typeof CAPABILITY;
 
 /** Of the main thread of this process; bit n stands for capability n. */

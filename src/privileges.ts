@@ -3,15 +3,13 @@
  */
 import { statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { namesOf, toSet } from './capabilities.js';
+import { FIRST_FREE_PORT, namesOf, toSet } from './capabilities.js';
 import type { Capability } from './capabilities.js';
 import { reducePrivileges } from './dataplane.js';
 import { FlannelError, messageOf } from './errors.js';
 import type { Options } from './flags.js';
 import { log } from './log.js';
 import { controlSocketPath, statusSocketPath } from './socket-paths.js';
-
-const FIRST_FREE_PORT = 1024;
 
 type PrivilegeOptions = Pick<
   Options,

@@ -4,8 +4,7 @@ import type { NetworkConfig } from '../config.js';
 import { FlannelError } from '../errors.js';
 import type { ExternalInterface } from '../iface.js';
 import { Cidr4 } from '../ip.js';
-import { LEAST_IPV6_MTU } from '../ip6.js';
-import { Cidr6 } from '../ip6.js';
+import { Cidr6, LEAST_IPV6_MTU } from '../ip6.js';
 import { formatAnnouncement } from '../lease/identity.js';
 import { formatSubnet } from '../lease/lease.js';
 import type { LeaseAttrs, LeaseSubnet } from '../lease/lease.js';
@@ -18,8 +17,8 @@ import type { UdpSettings, Underlay } from './udp-settings.js';
 export const OUTER_HEADERS: Readonly<Record<Underlay, number>> = { ipv4: 28, ipv6: 48 };
 
 /**
- * Where there is no IPv6, udp announces neither type nor data, except a port of the host's own and that it probes. That a host
- * carries IPv6 others have to be told: stock flannel's udp does not, and takes such packets for IPv4.
+ * Where there is no IPv6, udp announces neither type nor data, except a port of the host's own and that it probes. That a
+ * host carries IPv6 others have to be told: stock flannel's udp does not, and takes such packets for IPv4.
  */
 export function attrsAt(
   { publicIp, publicIpV6 }: ExternalInterface,

@@ -2,7 +2,7 @@
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { TIERS } from '../backend/tiers.js';
 import { wantedFeatures } from '../backend/udp-settings.js';
-import { effectiveCapabilities, hasCapability } from '../capabilities.js';
+import { effectiveCapabilities, FIRST_FREE_PORT, hasCapability } from '../capabilities.js';
 import type { Capability } from '../capabilities.js';
 import { Dataplane } from '../dataplane.js';
 import type { Feature } from '../dataplane.js';
@@ -14,8 +14,6 @@ import type { Observed } from './observe.js';
 
 const TUN = '/dev/net/tun';
 const LOOPBACK = 0x7f000001;
-
-const FIRST_FREE_PORT = 1024;
 
 /** What each feature needs, and what is done without it. */
 const FEATURES: Readonly<Record<Feature, { kernel: string; without: string }>> = {

@@ -65,11 +65,13 @@ function leaseFamilies(state: DaemonState): Family[] {
     gauge(
       'flanneld_lease_info',
       'What this host has and announces, "" for a family that it lacks; always 1.',
-      [...(status === null ? [] : [{ labels: leaseLabels(status.lease), value: 1 }])],
+      status === null ? [] : [{ labels: leaseLabels(status.lease), value: 1 }],
     ),
-    gauge('flanneld_interface_info', 'What carries the traffic between hosts; always 1.', [
-      ...(whereabouts === null ? [] : [{ labels: interfaceLabels(whereabouts.external), value: 1 }]),
-    ]),
+    gauge(
+      'flanneld_interface_info',
+      'What carries the traffic between hosts; always 1.',
+      whereabouts === null ? [] : [{ labels: interfaceLabels(whereabouts.external), value: 1 }],
+    ),
     gauge(
       'flanneld_lease_held',
       'Whether the store has the lease as of this host.',

@@ -6,7 +6,7 @@ import { TestNetwork } from '../lib/network.js';
 import { Probe } from '../lib/probe.js';
 import type { ProbeFigures } from '../lib/probe.js';
 import { startStandby } from '../lib/standby.js';
-import { succeed } from '../lib/succession.js';
+import { handOver as takeOver, succeed } from '../lib/succession.js';
 import { PacedStream } from './paced-stream.js';
 
 const RATE = 10_000; // packets a second, each way
@@ -27,12 +27,7 @@ export type Trial = (times: number) => Promise<Outcome>;
 /** A running flanneld hands over to the next. */
 export const handOver: Trial = (times) =>
   underTraffic(times, NOTHING_LOST, async (network, daemon) => {
-    const next = await succeed(
-      () => network.start(1),
-      () => daemon.exitCode !== null,
-    );
-    await daemon.logged(/Handed over/);
-    await daemon.ended();
+    const next = await takeOver(daemon, () => network.start(1));
     if (daemon.exitCode !== 0)
       throw new Error(`the predecessor ended with ${daemon.exitCode}:\n${daemon.log}`);
     return next;

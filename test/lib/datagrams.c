@@ -23,6 +23,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "endpoint.h"
+
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103 /* linux/udp.h since Linux 4.18 */
 #endif
@@ -67,29 +69,6 @@ static void count(const uint8_t* bytes, size_t size) {
 static void print_tally(void) {
   printf("{\"datagrams\":%lu,\"bytes\":%lu,\"sum\":\"%016lx\"}\n", tally.datagrams, tally.bytes,
          (unsigned long)tally.sum);
-}
-
-union endpoint {
-  struct sockaddr any;
-  struct sockaddr_in v4;
-  struct sockaddr_in6 v6;
-};
-
-static socklen_t size_of(const union endpoint* endpoint) {
-  return endpoint->any.sa_family == AF_INET ? sizeof endpoint->v4 : sizeof endpoint->v6;
-}
-
-/* Of either family, told by its colons. */
-static union endpoint parse_address(const char* address, const char* port) {
-  uint16_t number = htons((uint16_t)atoi(port));
-  union endpoint v4 = {.v4 = {.sin_family = AF_INET, .sin_port = number}};
-  union endpoint v6 = {.v6 = {.sin6_family = AF_INET6, .sin6_port = number}};
-  if (strchr(address, ':') == NULL) {
-    if (inet_pton(AF_INET, address, &v4.v4.sin_addr) != 1) fail(address);
-    return v4;
-  }
-  if (inet_pton(AF_INET6, address, &v6.v6.sin6_addr) != 1) fail(address);
-  return v6;
 }
 
 static void receive_all(int fd) {
@@ -221,7 +200,8 @@ int main(int argc, char** argv) {
     fputs("datagrams: write receive ADDRESS PORT or send ADDRESS PORT BURSTS\n", stderr);
     return 2;
   }
-  union endpoint address = parse_address(argv[2], argv[3]);
+  union endpoint address;
+  if (parse_address(argv[2], argv[3], &address) != 0) fail(argv[2]);
   int fd = socket(address.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) fail("socket");
   if (argc == 5) {

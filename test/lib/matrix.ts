@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Daemon, Family } from '../../bench/daemon.js';
+import { LEAST_IPV6_MTU } from '../../src/ip6.js';
 import { FAMILIES } from './ipv6-networks.js';
 import { failsWith, TestNetwork } from './network.js';
 import { datagramsBothWays, endAccounted, streamBothWays } from './traffic.js';
@@ -18,7 +19,6 @@ export interface Cell {
   readonly inner: Family;
 }
 
-const LEAST_IPV6_MTU = 1280;
 const STREAM_BYTES = 4 << 20;
 const BURSTS = 20;
 

@@ -6,13 +6,12 @@
  *      fd77::1               fd77::3        fd78::3   fd78::2
  *                                    1500, later 1400
  */
-import { FLANNELD } from '../../bench/daemon.js';
 import type { Daemon, Family } from '../../bench/daemon.js';
 import { tcpStream } from '../../bench/probes.js';
-import type { StatusReport } from '../../src/status/report.js';
 import { eventually } from './eventually.js';
 import type { NetConf } from './network.js';
 import { CONFIG, TestNetwork } from './network.js';
+import { statusOf } from './status-report.js';
 
 /** What the link carries, once it is narrow. */
 export const NARROW = 1400;
@@ -110,10 +109,8 @@ export class NarrowingPath {
 }
 
 /** What a host's daemon says of the path to its only peer. */
-export async function pathMtu({ host, subnetFile }: Daemon): Promise<number | null | undefined> {
-  const flags = ['status', '--json', `--subnet-file=${subnetFile}`];
-  const { stdout } = await host.exec(process.execPath, FLANNELD, ...flags);
-  return (JSON.parse(stdout) as StatusReport).peers[0]?.pathMtu;
+export async function pathMtu(daemon: Daemon): Promise<number | null | undefined> {
+  return (await statusOf(daemon)).peers[0]?.pathMtu;
 }
 
 /**

@@ -38,6 +38,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "endpoint.h"
+
 enum {
   kBatch = 128,
   kMaxRate = 100000,
@@ -76,27 +78,6 @@ static uint64_t now_ns(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return nanoseconds(now);
-}
-
-union endpoint {
-  struct sockaddr any;
-  struct sockaddr_in v4;
-  struct sockaddr_in6 v6;
-};
-
-static socklen_t size_of(const union endpoint* endpoint) {
-  return endpoint->any.sa_family == AF_INET ? sizeof endpoint->v4 : sizeof endpoint->v6;
-}
-
-/* Of either family. */
-static union endpoint parse_address(const char* address, const char* port) {
-  const uint16_t number = htons((uint16_t)atoi(port));
-  union endpoint v4 = {.v4 = {.sin_family = AF_INET, .sin_port = number}};
-  union endpoint v6 = {.v6 = {.sin6_family = AF_INET6, .sin6_port = number}};
-  if (inet_pton(AF_INET, address, &v4.v4.sin_addr) == 1) return v4;
-  if (inet_pton(AF_INET6, address, &v6.v6.sin6_addr) == 1) return v6;
-  errno = EINVAL;
-  fail(address);
 }
 
 static int open_socket(int family) {
@@ -294,7 +275,8 @@ int main(int argc, char** argv) {
     fputs("probe: write receive ADDRESS PORT or send ADDRESS PORT RATE\n", stderr);
     return 2;
   }
-  const union endpoint address = parse_address(argv[2], argv[3]);
+  union endpoint address;
+  if (parse_address(argv[2], argv[3], &address) != 0) fail(argv[2]);
   /* No SA_RESTART: the signal is to end waiting as well. */
   struct sigaction action = {.sa_handler = end_on_signal};
   sigaction(SIGTERM, &action, NULL);

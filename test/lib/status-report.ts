@@ -1,5 +1,14 @@
-/** A report to try views on. */
+/** Reports: of a running daemon, and one to try views on. */
+import { FLANNELD } from '../../bench/daemon.js';
+import type { Daemon } from '../../bench/daemon.js';
 import type { PeerReport, StatusReport } from '../../src/status/report.js';
+
+/** What `flanneld status --json` says of a daemon. */
+export async function statusOf({ host, subnetFile }: Daemon): Promise<StatusReport> {
+  const flags = ['status', '--json', `--subnet-file=${subnetFile}`];
+  const { stdout } = await host.exec(process.execPath, FLANNELD, ...flags);
+  return JSON.parse(stdout) as StatusReport;
+}
 
 export function samplePeer(number: number, bytesOut: number, more: Partial<PeerReport> = {}): PeerReport {
   return {

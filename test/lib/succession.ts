@@ -8,6 +8,14 @@ const CALLED_OFF =
 const MOST_TRIES = 10;
 const LATE_MS = 60_000;
 
+/** The next flanneld takes over from a running one, which has ended then. */
+export async function handOver(from: Daemon, start: () => Daemon): Promise<Daemon> {
+  const next = await succeed(start, () => from.exitCode !== null);
+  await from.ended();
+  assert.match(from.log, /Handed over/);
+  return next;
+}
+
 /**
  * Starts the next flanneld, once more where that is called off, and resolves with it when it is in its place.
  * @param isDone that it is: its predecessor has ended, for instance

@@ -1,12 +1,12 @@
 /** What happens in the middle of traffic when one flanneld follows another: nothing, whatever families there are. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import type { Daemon, Family } from '../../bench/daemon.js';
+import type { Family } from '../../bench/daemon.js';
 import { tcpStream } from '../../bench/probes.js';
 import { FAMILIES } from '../lib/ipv6-networks.js';
 import { TestNetwork } from '../lib/network.js';
 import { Probe } from '../lib/probe.js';
-import { succeed } from '../lib/succession.js';
+import { handOver } from '../lib/succession.js';
 
 const SECONDS = 4;
 /** Numbered datagrams a second, each way: so few that the queues hold what comes while somebody gets no processor. */
@@ -21,16 +21,6 @@ afterEach(async () => {
   await network.emptyStore();
 });
 after(() => network.close());
-
-async function handOver(from: Daemon): Promise<Daemon> {
-  const next = await succeed(
-    () => network.start(1),
-    () => from.exitCode !== null,
-  );
-  await from.ended();
-  assert.match(from.log, /Handed over/);
-  return next;
-}
 
 for (const [inner, outer] of [
   [4, 4],
@@ -52,7 +42,7 @@ for (const [inner, outer] of [
       const [forth, back, next] = await Promise.all([
         tcpStream(a.host, b.host, addressB, length),
         tcpStream(b.host, a.host, addressA, length),
-        handOver(a),
+        handOver(a, () => network.start(1)),
       ]);
       for (const { received } of [forth, back]) assert.ok(received.bytes > 0);
       for (const figures of await probe.finish()) {

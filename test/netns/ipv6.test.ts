@@ -4,13 +4,12 @@ import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { FLANNELD } from '../../bench/daemon.js';
 import type { Daemon } from '../../bench/daemon.js';
-import type { StatusReport } from '../../src/status/report.js';
 import { eventually } from '../lib/eventually.js';
 import { DUAL, DUAL_OVER_IPV6, IPV6_ALONE } from '../lib/ipv6-networks.js';
 import { TestNetwork, undisturbed } from '../lib/network.js';
-import { succeed } from '../lib/succession.js';
+import { statusOf } from '../lib/status-report.js';
+import { handOver } from '../lib/succession.js';
 import { datagramsBothWays, endAccounted, streamBothWays } from '../lib/traffic.js';
 
 const MIB = 1 << 20;
@@ -37,12 +36,6 @@ async function startTwo(config = DUAL): Promise<[Daemon, Daemon]> {
 async function ping(from: Daemon, to: string, ...flags: readonly string[]): Promise<string> {
   const command = `ping -n -c 3 -i 0.2 -W 2 ${flags.join(' ')} ${to} 2>&1 || true`;
   return (await from.host.exec('sh', '-c', command)).stdout;
-}
-
-async function statusOf({ host, subnetFile }: Daemon): Promise<StatusReport> {
-  const flags = ['status', '--json', `--subnet-file=${subnetFile}`];
-  const { stdout } = await host.exec(process.execPath, FLANNELD, ...flags);
-  return JSON.parse(stdout) as StatusReport;
 }
 
 for (const [name, config] of Object.entries({ IPv4: DUAL, IPv6: DUAL_OVER_IPV6 })) {
@@ -159,15 +152,10 @@ test('a hand-over, and a start after a kill, keep IPv6', async () => {
     b,
     a,
     async () => {
-      next = await succeed(
-        () => network.start(1),
-        () => a.exitCode !== null,
-      );
-      await a.ended();
+      next = await handOver(a, () => network.start(1));
     },
     6,
   );
-  assert.match(a.log, /Handed over/);
   assert.ok(next);
   const address = next.overlayAddress6;
   await next.stop('SIGKILL');
