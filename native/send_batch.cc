@@ -15,7 +15,8 @@ static_assert(SendBatch::kMaxEntries < UINT8_MAX, "entry numbers are kept in byt
 
 SendBatch::SendBatch() : entries_(kMaxEntries) {}
 
-void SendBatch::push(Pieces packet, const Peer& to, Order order, size_t max_segments) noexcept {
+void SendBatch::push(const Pieces& packet, const Peer& to, Order order,
+                     size_t max_segments) noexcept {
   Entry* run = max_segments > 1 ? find_run(packet, to, order, max_segments) : nullptr;
   if (run == nullptr) run = &open_entry(packet, to);
   append(*run, packet);

@@ -42,7 +42,7 @@ class SendBatch {
 
   /// Takes a packet in; there must be room. `max_segments` is how many datagrams a run may hold: 1
   /// = no runs.
-  void push(Pieces packet, const Peer& to, Order order, size_t max_segments) noexcept;
+  void push(const Pieces& packet, const Peer& to, Order order, size_t max_segments) noexcept;
 
   [[nodiscard]] bool empty() const noexcept { return first_ == count_; }
   /// Datagrams without an outcome.
