@@ -1,5 +1,6 @@
 #include "syscalls.h"
 
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -8,41 +9,45 @@
 namespace flannel {
 namespace {
 
-template <typename Result>
-Result or_errno(Result result) noexcept {
-  return result < 0 ? static_cast<Result>(-errno) : result;
+/// A system call without the C library's function around it: those are cancellation points, which
+/// in a process with several threads costs two atomic operations a call (nptl(7), pthreads(7)).
+/// Nobody cancels these threads.
+template <typename... Arguments>
+ssize_t call(long number, Arguments... arguments) noexcept {
+  const long result = ::syscall(number, arguments...);
+  return result < 0 ? -errno : result;
 }
 
 class Kernel final : public Syscalls {
  public:
   ssize_t read(int fd, void* buffer, size_t size) noexcept override {
-    return or_errno(::read(fd, buffer, size));
+    return call(SYS_read, fd, buffer, size);
   }
   ssize_t write(int fd, const void* buffer, size_t size) noexcept override {
-    return or_errno(::write(fd, buffer, size));
+    return call(SYS_write, fd, buffer, size);
   }
   ssize_t writev(int fd, const iovec* pieces, int count) noexcept override {
-    return or_errno(::writev(fd, pieces, count));
+    return call(SYS_writev, fd, pieces, count);
   }
   ssize_t recvfrom(int fd, void* buffer, size_t size, SocketAddress& from) noexcept override {
     from.length = sizeof from.v6;
-    return or_errno(::recvfrom(fd, buffer, size, MSG_TRUNC, from.get(), &from.length));
+    return call(SYS_recvfrom, fd, buffer, size, MSG_TRUNC, from.get(), &from.length);
   }
   ssize_t sendto(int fd, const void* buffer, size_t size,
                  const SocketAddress& to) noexcept override {
-    return or_errno(::sendto(fd, buffer, size, 0, to.get(), to.length));
+    return call(SYS_sendto, fd, buffer, size, 0, to.get(), to.length);
   }
   ssize_t recvmsg(int fd, msghdr& message) noexcept override {
-    return or_errno(::recvmsg(fd, &message, MSG_TRUNC));
+    return call(SYS_recvmsg, fd, &message, MSG_TRUNC);
   }
   ssize_t sendmsg(int fd, const msghdr& message) noexcept override {
-    return or_errno(::sendmsg(fd, &message, 0));
+    return call(SYS_sendmsg, fd, &message, 0);
   }
   int recvmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
-    return or_errno(::recvmmsg(fd, messages, count, MSG_TRUNC, nullptr));
+    return static_cast<int>(call(SYS_recvmmsg, fd, messages, count, MSG_TRUNC, nullptr));
   }
   int sendmmsg(int fd, mmsghdr* messages, unsigned count) noexcept override {
-    return or_errno(::sendmmsg(fd, messages, count, 0));
+    return static_cast<int>(call(SYS_sendmmsg, fd, messages, count, 0));
   }
 };
 
@@ -51,6 +56,13 @@ class Kernel final : public Syscalls {
 Syscalls& kernel() noexcept {
   static Kernel instance;
   return instance;
+}
+
+int wait_until_ready(std::span<pollfd> descriptors) noexcept {
+  // arm64 has no poll.
+  const ssize_t result =
+      call(SYS_ppoll, descriptors.data(), descriptors.size(), nullptr, nullptr, 0);
+  return result < 0 ? static_cast<int>(-result) : 0;
 }
 
 UniqueFd& UniqueFd::operator=(UniqueFd&& other) noexcept {

@@ -2,11 +2,13 @@
 // indirect call beside each system call.
 #pragma once
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
 #include <cstddef>
+#include <span>
 #include <string>
 #include <system_error>
 
@@ -39,6 +41,9 @@ class Syscalls {
 
 /// The real kernel.
 Syscalls& kernel() noexcept;
+
+/// poll(2) without a time limit: 0 when a descriptor is ready, or the errno.
+int wait_until_ready(std::span<pollfd> descriptors) noexcept;
 
 /// A system call that failed while something was set up. `what()` is the call, `code().value()` the
 /// errno.

@@ -86,10 +86,10 @@ void Worker::run() noexcept {
       arm();
       continue;
     }
-    if (::poll(polled_.data(), polled_.size(), -1) < 0) {
-      if (errno == EINTR) continue;
+    if (const int error = wait_until_ready(polled_); error != 0) {
+      if (error == EINTR) continue;
       // For want of memory, since the rest of it is right. Whoever sees the failure may restart.
-      fail(errno);
+      fail(error);
       std::this_thread::sleep_for(kPollPause);
       continue;
     }

@@ -357,6 +357,7 @@ TEST_P(SendMatrixTest, WhatWaitsForAFullSocketIsCountedAtTheEnd) {
 }
 
 /// Only sendmmsg can say that it took nothing: the calls for one message tell bytes or an errno.
+/// The last datagram of a batch takes one of those.
 TEST(SendMatrix, ACallThatTakesNothingCountsAsAFailureAndIsNotRepeatedForEver) {
   Host host(FeatureSet{Feature::batch});
   host.kernel.send_most = 0;
@@ -364,7 +365,8 @@ TEST(SendMatrix, ACallThatTakesNothingCountsAsAFailureAndIsNotRepeatedForEver) {
   host.put(1, {4, true});
   EXPECT_EQ(host.drain(), 0U);
   EXPECT_EQ(counted(host.counters),
-            (CounterDifference{{"encap_packets_in", 5}, {"encap_send_error", 5}}));
+            (CounterDifference{
+                {"encap_packets_in", 5}, {"encap_packets_out", 1}, {"encap_send_error", 4}}));
 }
 
 TEST_P(RunMatrixTest, AThousandRefusalsInARowAndNoRunThatPassedGiveRunsUp) {

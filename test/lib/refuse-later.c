@@ -7,10 +7,12 @@
  *   REFUSE_LATER=tso:N  after N super-packets of TCP to a TUN device, each is refused with EINVAL
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <linux/virtio_net.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -51,20 +53,10 @@ static int refuses_message(const struct msghdr* message) {
 }
 
 /* As the kernel does it: what comes before the first one that is refused is sent. */
-int sendmmsg(int fd, struct mmsghdr* messages, unsigned count, int flags) {
+static unsigned taken_of(const struct mmsghdr* messages, unsigned count) {
   unsigned taken = 0;
   while (taken < count && !refuses_message(&messages[taken].msg_hdr)) taken++;
-  if (count > 0 && taken == 0) {
-    errno = EIO;
-    return -1;
-  }
-  return (int)syscall(SYS_sendmmsg, fd, messages, taken, flags);
-}
-
-ssize_t sendmsg(int fd, const struct msghdr* message, int flags) {
-  if (!refuses_message(message)) return syscall(SYS_sendmsg, fd, message, flags);
-  errno = EIO;
-  return -1;
+  return taken;
 }
 
 static int is_super_packet_of_tcp(const struct iovec* pieces, int count) {
@@ -75,9 +67,40 @@ static int is_super_packet_of_tcp(const struct iovec* pieces, int count) {
   return type == VIRTIO_NET_HDR_GSO_TCPV4 || type == VIRTIO_NET_HDR_GSO_TCPV6;
 }
 
-ssize_t writev(int fd, const struct iovec* pieces, int count) {
-  if (refused != kTso || !is_super_packet_of_tcp(pieces, count) || !is_used_up())
-    return syscall(SYS_writev, fd, pieces, count);
-  errno = EINVAL;
+static int refuses_write(const struct iovec* pieces, int count) {
+  return refused == kTso && is_super_packet_of_tcp(pieces, count) && is_used_up();
+}
+
+static long refuse_with(int error) {
+  errno = error;
   return -1;
+}
+
+/* The dataplane calls the kernel through this function of the C library alone. */
+long syscall(long number, ...) {
+  static long (*next)(long, ...);
+  if (next == NULL) next = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+  long a[6];
+  va_list list;
+  va_start(list, number);
+  for (int i = 0; i < 6; i++) a[i] = va_arg(list, long);
+  va_end(list);
+  switch (number) {
+    case SYS_sendmmsg: {
+      const unsigned count = (unsigned)a[2];
+      const unsigned taken = taken_of((const struct mmsghdr*)a[1], count);
+      if (count > 0 && taken == 0) return refuse_with(EIO);
+      a[2] = taken;
+      break;
+    }
+    case SYS_sendmsg:
+      if (refuses_message((const struct msghdr*)a[1])) return refuse_with(EIO);
+      break;
+    case SYS_writev:
+      if (refuses_write((const struct iovec*)a[1], (int)a[2])) return refuse_with(EINVAL);
+      break;
+    default:
+      break;
+  }
+  return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
