@@ -1,5 +1,6 @@
 /** What a result was measured on, and of what. */
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import { ROOT } from '../tools.js';
 
@@ -13,6 +14,8 @@ export interface Machine {
   readonly cores: number;
   readonly memoryGiB: number;
   readonly architecture: string;
+  /** What TCP streams are sent with, since it decides how much of one is on its way; null where it cannot be read. */
+  readonly congestionControl: string | null;
   /** By name; null for what is not installed. */
   readonly versions: Readonly<Record<string, string | null>>;
 }
@@ -26,6 +29,7 @@ export function describeMachine(): Machine {
     cores: availableParallelism(),
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     architecture: process.arch,
+    congestionControl: congestionControl(),
     versions: {
       node: process.version,
       iperf3: firstLineOf('iperf3', ['--version']),
@@ -33,6 +37,15 @@ export function describeMachine(): Machine {
       ethtool: firstLineOf('ethtool', ['--version']),
     },
   };
+}
+
+/** The hosts' network namespaces inherit it. */
+function congestionControl(): string | null {
+  try {
+    return readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim();
+  } catch {
+    return null;
+  }
 }
 
 /** Null when the command fails or says nothing. */

@@ -15,10 +15,11 @@ export function formatReport(result: Result, trials: readonly Trial[]): string {
 
 function heading({ machine, command, started, seconds, settings }: Result): string {
   const commit = machine.commit === null ? 'unknown commit' : `commit ${machine.commit.slice(0, 12)}`;
+  const tcp = machine.congestionControl === null ? '' : `, TCP ${machine.congestionControl}`;
   const lines = [
     '# Benchmark',
     '',
-    `- ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB; Linux ${machine.kernel} ${machine.architecture}`,
+    `- ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB; Linux ${machine.kernel} ${machine.architecture}${tcp}`,
     `- ${commit}${machine.modified ? ' with changes' : ''}, ${started}, ${formatNumber(seconds / 60)} minutes`,
     `- up to ${settings.rounds} rounds, samples of ${settings.sampleSeconds} s; medians, and the range in brackets`,
     `- \`${command}\``,

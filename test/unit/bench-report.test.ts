@@ -29,7 +29,7 @@ function result(samples: readonly Sample[], absences: readonly Absence[] = []): 
       seconds: 90,
       machine: {
         ...{ commit: '0123456789abcdef', modified: false, kernel: '6.1', cpu: 'A <fast> CPU', cores: 2 },
-        ...{ memoryGiB: 4, architecture: 'x64', versions: {} },
+        ...{ memoryGiB: 4, architecture: 'x64', congestionControl: 'cubic', versions: {} },
       },
       settings: { rounds: 3, sampleSeconds: 1, limits: { steal: 0.05, foreign: 0.1, clockJump: 0.1 } },
       contenders: ['bare', 'vxlan', 'classic', 'full'].map((name) => ({ name, summary: `about ${name}` })),
@@ -127,6 +127,10 @@ describe('results', () => {
 describe('the report', () => {
   const absent = [{ trial: 'udp64', contender: 'wireguard-go', reason: 'not installed: wireguard-go' }];
   const report = formatReport(result(threeRounds, absent), TRIALS);
+
+  test('says on what it was measured', () => {
+    assert.match(report, /^- A <fast> CPU, 2 cores, 4 GiB; Linux 6\.1 x64, TCP cubic$/m);
+  });
 
   test('has a table for each trial that was measured', () => {
     assert.match(report, /^## udp64$/m);
