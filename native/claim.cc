@@ -118,9 +118,12 @@ void ask(Claim& claim, bool stands_by) {
   }
   Message more;
   while (descriptors.size() < offer.descriptors) {
+    const size_t before = descriptors.size();
     if (claim.owner.receive(more, deadline, &descriptors) != Connection::Received::message) {
       throw SystemError(ETIMEDOUT, "handover");
     }
+    // One who only talks on would otherwise be listened to beyond the deadline.
+    if (descriptors.size() == before) throw SystemError(EPROTO, "handover");
   }
   unpack(offer, std::move(descriptors), claim);
   claim.generation = std::max(claim.generation, offer.generation);

@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <functional>
+#include <string>
 #include <thread>
 
 #include "claim.h"
@@ -53,7 +55,8 @@ TEST(Handover, DescriptorsOfAnEmptyMessageAreClosed) {
   EXPECT_EQ(::read(reader.get(), &byte, 1), 0) << "nobody holds the other end any more";
 }
 
-TEST(Handover, AnOfferOfMoreQueuesThanThereCanBeIsRefused) {
+/// An owner that answers one hello with `answer`. Its errno is what claiming its place ends with.
+int claim_from(const std::function<void(int caller)>& answer) {
   const std::string path =
       (std::filesystem::temp_directory_path() / ("handover-" + std::to_string(::getpid())))
           .string();
@@ -64,20 +67,40 @@ TEST(Handover, AnOfferOfMoreQueuesThanThereCanBeIsRefused) {
     const UniqueFd caller(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
     Message hello;
     ::recv(caller.get(), &hello, sizeof hello, 0);  // closed with it unread, all would be a reset
-    // 2 + queues * (2 + senders) is 1 again in 64 bits: as many as there are descriptors.
-    const Message offer{
-        .step = Step::offer, .descriptors = 1, .queues = 0xffffffff, .senders = 0xffffffff};
-    const UniqueFd event(::eventfd(0, EFD_CLOEXEC));
-    send_raw(caller.get(), &offer, sizeof offer, {event.get()});
+    answer(caller.get());
   });
+  int error = 0;
   try {
     claim_to_stand_by(path);
-    ADD_FAILURE() << "the offer was taken";
-  } catch (const SystemError& error) {
-    EXPECT_EQ(error.code().value(), EPROTO);
+  } catch (const SystemError& refusal) {
+    error = refusal.code().value();
   }
   owner.join();
   ::unlink(path.c_str());
+  return error;
+}
+
+TEST(Handover, AnOfferOfMoreQueuesThanThereCanBeIsRefused) {
+  EXPECT_EQ(
+      claim_from([](int caller) {
+        // 2 + queues * (2 + senders) is 1 again in 64 bits: as many as there are descriptors.
+        const Message offer{
+            .step = Step::offer, .descriptors = 1, .queues = 0xffffffff, .senders = 0xffffffff};
+        const UniqueFd event(::eventfd(0, EFD_CLOEXEC));
+        send_raw(caller, &offer, sizeof offer, {event.get()});
+      }),
+      EPROTO);
+}
+
+TEST(Handover, AnOwnerThatTalksOnWithoutTheDescriptorsItOfferedIsNotListenedToForEver) {
+  EXPECT_EQ(claim_from([](int caller) {
+              const Message offer{.step = Step::offer, .descriptors = 5, .queues = 1};
+              const UniqueFd event(::eventfd(0, EFD_CLOEXEC));
+              send_raw(caller, &offer, sizeof offer, {event.get()});
+              const Message alive{.step = Step::alive};
+              while (::send(caller, &alive, sizeof alive, MSG_NOSIGNAL) > 0) continue;
+            }),
+            EPROTO);
 }
 
 }  // namespace
