@@ -4,7 +4,6 @@ import type { Options } from '../flags.js';
 import type { ExternalInterface } from '../iface.js';
 import type { Lease, LeaseAttrs } from '../lease/lease.js';
 import type { HostNetwork } from '../netlink/rtnetlink.js';
-import type { Underlay } from './udp-settings.js';
 
 /** What the command line adds to a backend's own config. */
 export type BackendOptions = Pick<
@@ -48,6 +47,9 @@ export interface BackendObservation {
   /** What it was told to do; null where `dataplane` is. */
   readonly plan: DataplanePlan | null;
 }
+
+/** The family of the datagrams, whatever is inside. */
+export type Underlay = 'ipv4' | 'ipv6';
 
 /** What the packet forwarder was told. */
 export interface DataplanePlan {

@@ -9,9 +9,10 @@ import { formatAnnouncement } from '../lease/identity.js';
 import { formatSubnet } from '../lease/lease.js';
 import type { LeaseAttrs, LeaseSubnet } from '../lease/lease.js';
 import { log } from '../log.js';
+import type { Underlay } from './backend.js';
 import type { DeviceFamily } from './device.js';
 import { LEAST_MTU } from './udp-settings.js';
-import type { UdpSettings, Underlay } from './udp-settings.js';
+import type { UdpSettings } from './udp-settings.js';
 
 /** Bytes of IP and UDP around each packet. */
 export const OUTER_HEADERS: Readonly<Record<Underlay, number>> = { ipv4: 28, ipv6: 48 };

@@ -8,7 +8,7 @@ import type { Stack } from '../iface.js';
 import { decodeField, parseJsonObject, readBool, readString, readUint } from '../gojson.js';
 import type { JsonValue } from '../gojson.js';
 import { LEAST_IPV6_MTU } from '../ip6.js';
-import type { BackendOptions } from './backend.js';
+import type { BackendOptions, Underlay } from './backend.js';
 import { TIERS } from './tiers.js';
 
 const DEFAULT_PORT = 8285;
@@ -18,9 +18,6 @@ const MOST_MTU = 65507; // of a datagram over IPv4
 const MOST_QUEUES = 64;
 const MOST_GENERATION = 0xffffffff;
 const MOST_SOURCE_PORTS = 64; // a queue
-
-/** The family of the datagrams, whatever is inside. */
-export type Underlay = 'ipv4' | 'ipv6';
 
 const UNDERLAYS: readonly Underlay[] = ['ipv4', 'ipv6'];
 const SOURCE_CHECKS: readonly SourceCheck[] = ['peer', 'subnet', 'none'];

@@ -2,7 +2,7 @@
 import { statSync } from 'node:fs';
 import { createUdpBackend } from '../backend/udp.js';
 import { hostStack, readUdpSettings } from '../backend/udp-settings.js';
-import type { Underlay } from '../backend/udp-settings.js';
+import type { Underlay } from '../backend/backend.js';
 import type { NetworkConfig } from '../config.js';
 import { controlSocketPath } from '../socket-paths.js';
 import { findOwner } from '../dataplane.js';

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { endianness } from 'node:os';
 import { formatEndpoint } from '../address.js';
 import type { Ip } from '../address.js';
-import type { Underlay } from '../backend/udp-settings.js';
+import type { Underlay } from '../backend/backend.js';
 import { ip6FromBytes } from '../ip6.js';
 import { error, ok, skipped } from './finding.js';
 import type { Finding } from './finding.js';

@@ -6,14 +6,19 @@ import { canonicalIp6 } from '../../ip6.js';
 import type { LeaseAttrs } from '../../lease/lease.js';
 import type { AnnotationNames } from './annotations.js';
 import { textOf } from './json.js';
-import type { KubeNode } from './node.js';
+import type { JsonFields } from './json.js';
+
+/** A node, of which nothing else matters here. */
+interface Annotated {
+  readonly annotations: JsonFields;
+}
 
 /** Annotations by name; null for one that must not be there. */
 export type Announcement = Readonly<Record<string, string | null>>;
 
 /** What the annotations of a node say. @throws FlannelError without a public IP, and for one that is none. */
 export function announcedBy(
-  { annotations }: KubeNode,
+  { annotations }: Annotated,
   names: AnnotationNames,
   { enableIPv4 }: Pick<NetworkConfig, 'enableIPv4'>,
 ): LeaseAttrs {
@@ -48,7 +53,7 @@ function dataOf(value: unknown): string | null {
  */
 export function annotationsFor(
   { publicIp, publicIpV6, backendType, backendData, backendV6Data }: LeaseAttrs,
-  { annotations }: KubeNode,
+  { annotations }: Annotated,
   names: AnnotationNames,
 ): Announcement {
   const orOverwrite = (ip: string, overwrite: string) => textOf(annotations[overwrite]) || ip;
@@ -67,6 +72,6 @@ export function annotationsFor(
 }
 
 /** Whether the node says all of this. */
-export function hasAnnotations({ annotations }: KubeNode, wanted: Announcement): boolean {
+export function hasAnnotations({ annotations }: Annotated, wanted: Announcement): boolean {
   return Object.entries(wanted).every(([name, value]) => (annotations[name] ?? null) === value);
 }
