@@ -9,7 +9,7 @@ import { renewMarginMs } from './flags.js';
 import { followHost, HostFollower } from './host-follower.js';
 import { startHealthEndpoint } from './http/health-endpoint.js';
 import type { HttpServer } from './http/server.js';
-import { selectInterface } from './iface.js';
+import { selectInterface } from './iface/external-interface.js';
 import { surveyHost, watchedBy } from './iface/survey.js';
 import { followLeases } from './lease/follow.js';
 import { LeaseKeeper } from './lease/keeper.js';

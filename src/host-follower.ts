@@ -2,8 +2,8 @@
 import type { BackendNetwork } from './backend/backend.js';
 import { nativeErrorCode } from './dataplane.js';
 import { FlannelError, messageOf } from './errors.js';
-import { describeAddress, followInterface } from './iface.js';
-import type { ExternalInterface, InterfaceChoice } from './iface.js';
+import { describeAddress, followInterface } from './iface/external-interface.js';
+import type { ExternalInterface, InterfaceChoice } from './iface/external-interface.js';
 import { without } from './iface/survey.js';
 import type { SurveyedHost } from './iface/survey.js';
 import { formatIp4 } from './ip.js';

@@ -1,7 +1,7 @@
 import type { NetworkConfig } from '../config.js';
 import type { Feature, PeerTraffic, Stats } from '../dataplane.js';
 import type { Options } from '../flags.js';
-import type { ExternalInterface } from '../iface.js';
+import type { ExternalInterface } from '../iface/external-interface.js';
 import type { Lease, LeaseAttrs } from '../lease/lease.js';
 import type { HostNetwork } from '../netlink/rtnetlink.js';
 

@@ -2,7 +2,7 @@
 import type { Ip } from '../address.js';
 import type { NetworkConfig } from '../config.js';
 import { FlannelError } from '../errors.js';
-import type { ExternalInterface } from '../iface.js';
+import type { ExternalInterface } from '../iface/external-interface.js';
 import { Cidr4 } from '../ip.js';
 import { Cidr6, LEAST_IPV6_MTU } from '../ip6.js';
 import { formatAnnouncement } from '../lease/identity.js';

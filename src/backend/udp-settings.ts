@@ -4,7 +4,7 @@ import type { NetworkConfig } from '../config.js';
 import { prepareControlSocket } from '../control-socket.js';
 import type { DataplaneOptions, Feature, SourceCheck } from '../dataplane.js';
 import { FlannelError, messageOf } from '../errors.js';
-import type { Stack } from '../iface.js';
+import type { Stack } from '../iface/external-interface.js';
 import { decodeField, parseJsonObject, readBool, readString, readUint } from '../gojson.js';
 import type { JsonValue } from '../gojson.js';
 import { LEAST_IPV6_MTU } from '../ip6.js';

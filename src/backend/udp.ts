@@ -3,7 +3,7 @@ import type { NetworkConfig } from '../config.js';
 import { counters, Dataplane } from '../dataplane.js';
 import type { PeerTraffic, Stats } from '../dataplane.js';
 import { FlannelError } from '../errors.js';
-import type { ExternalInterface } from '../iface.js';
+import type { ExternalInterface } from '../iface/external-interface.js';
 import type { Ip4 } from '../ip.js';
 import type { Ip6 } from '../ip6.js';
 import type { Lease, LeaseAttrs } from '../lease/lease.js';

@@ -5,7 +5,7 @@ import type { Ip } from '../address.js';
 import { OUTER_HEADERS } from '../backend/udp-place.js';
 import { LEAST_MTU } from '../backend/udp-settings.js';
 import { nativeErrorCode } from '../dataplane.js';
-import { describeAddress } from '../iface.js';
+import { describeAddress } from '../iface/external-interface.js';
 import { formatIp4 } from '../ip.js';
 import { LEAST_IPV6_MTU } from '../ip6.js';
 import { nextHopOf } from '../lease/identity.js';

@@ -1,5 +1,5 @@
 /** Settings of the kernel that let packets through, or do not. */
-import { IPV4_ONLY } from '../iface.js';
+import { IPV4_ONLY } from '../iface/external-interface.js';
 import { readSysctl } from '../sysctl.js';
 import { forwardingSettings } from '../traffic/host-checks.js';
 import { error, ok, skipped, warning } from './finding.js';

@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import type { DaemonState } from '../daemon-state.js';
 import { allOk, livenessChecks, readinessChecks } from '../health.js';
-import type { ExternalInterface } from '../iface.js';
+import type { ExternalInterface } from '../iface/external-interface.js';
 import { formatIp4 } from '../ip.js';
 import { countHosts } from '../lease/allocate.js';
 import type { Lease } from '../lease/lease.js';

@@ -1,5 +1,5 @@
 import { parseIp4 } from '../../src/ip.js';
-import type { InterfaceChoice } from '../../src/iface.js';
+import type { InterfaceChoice } from '../../src/iface/external-interface.js';
 import type { Reach, SurveyedHost } from '../../src/iface/survey.js';
 import type { RouteEntry } from '../../src/netlink/rtnetlink.js';
 

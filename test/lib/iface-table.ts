@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
-import { describeAddress, selectInterface } from '../../src/iface.js';
-import type { ExternalInterface, InterfaceChoice, Stack } from '../../src/iface.js';
+import { describeAddress, selectInterface } from '../../src/iface/external-interface.js';
+import type { ExternalInterface, InterfaceChoice, Stack } from '../../src/iface/external-interface.js';
 import { surveyHost } from '../../src/iface/survey.js';
 import { formatIp4 } from '../../src/ip.js';
 import { NO_CHOICE } from './host-network.js';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { afterEach, describe, test } from 'node:test';
-import { followInterface } from '../../src/iface.js';
+import { followInterface } from '../../src/iface/external-interface.js';
 import { surveyHost, watchedBy } from '../../src/iface/survey.js';
 import { Cidr4 } from '../../src/ip.js';
 import { NetworkMonitor } from '../../src/netlink/monitor.js';

@@ -10,7 +10,7 @@ import type { Observed } from '../../src/health.js';
 import { ServiceManager, watchdogMs } from '../../src/service-manager.js';
 import { DaemonState } from '../../src/daemon-state.js';
 import { parseFlags } from '../../src/flags.js';
-import type { ExternalInterface } from '../../src/iface.js';
+import type { ExternalInterface } from '../../src/iface/external-interface.js';
 import { Cidr6 } from '../../src/ip6.js';
 import type { LeaseAttrs, LeaseSubnet } from '../../src/lease/lease.js';
 import { daemonFamilies } from '../../src/metrics/daemon.js';

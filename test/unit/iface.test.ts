@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
-import { describeAddress, followInterface, IPV4_ONLY, selectInterface } from '../../src/iface.js';
-import type { InterfaceChoice, Stack } from '../../src/iface.js';
+import {
+  describeAddress,
+  followInterface,
+  IPV4_ONLY,
+  selectInterface,
+} from '../../src/iface/external-interface.js';
+import type { InterfaceChoice, Stack } from '../../src/iface/external-interface.js';
 import { formatIp4 } from '../../src/ip.js';
 import { captureLog } from '../lib/store.js';
 import { hostNetwork, NO_CHOICE } from '../lib/host-network.js';

@@ -2,19 +2,19 @@
  * Which interface carries the traffic between hosts, under which address it is bound, and which address other
  * hosts are told.
  */
-import { FlannelError, messageOf } from './errors.js';
-import { byDefault, byRule, complete } from './iface/candidates.js';
-import type { Candidate, Search } from './iface/candidates.js';
-import { readChoice } from './iface/choice.js';
-import type { InterfaceChoice, Stack, Wishes } from './iface/choice.js';
-import { describeHost } from './iface/addresses.js';
-import type { SurveyedHost } from './iface/survey.js';
-import { formatIp4 } from './ip.js';
-import type { Ip4 } from './ip.js';
-import type { Ip6 } from './ip6.js';
-import { log } from './log.js';
+import { FlannelError, messageOf } from '../errors.js';
+import { formatIp4 } from '../ip.js';
+import type { Ip4 } from '../ip.js';
+import type { Ip6 } from '../ip6.js';
+import { log } from '../log.js';
+import { describeHost } from './addresses.js';
+import { byDefault, byRule, complete } from './candidates.js';
+import type { Candidate, Search } from './candidates.js';
+import { readChoice } from './choice.js';
+import type { InterfaceChoice, Stack, Wishes } from './choice.js';
+import type { SurveyedHost } from './survey.js';
 
-export type { InterfaceChoice, Stack } from './iface/choice.js';
+export type { InterfaceChoice, Stack } from './choice.js';
 
 export interface ExternalInterface {
   readonly name: string;
