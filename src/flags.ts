@@ -54,7 +54,7 @@ const FLAGS = {
   'dataplane-queues': row('int', 0, 'queues of the TUN device, each with a socket and threads of its own; 0 for one to every two processors, at most 4'),
   'dataplane-source-ports': row('int', 1, 'UDP ports to send from, each flow from one of them, so that networks that tell flows by their ports can spread the tunnel; 1 sends everything from the port of the network config'),
   'dataplane-tier': row('tier', 'auto', 'how packets are moved: basic (one a system call), batch, udp-offload (runs of datagrams), full (super-packets through the TUN device as well), or auto for the fastest that works'),
-  'dataplane-threads': row('threads', 'auto', 'single: one thread for both directions; split: one each; auto: split where there are two processors'),
+  'dataplane-threads': row('threads', 'auto', 'single: one thread for both directions; split: one each; auto: split with more than two processors'),
   'etcd-endpoints': row('string', 'http://127.0.0.1:4001,http://127.0.0.1:2379', 'etcd endpoints, separated by commas'),
   'etcd-prefix': row('string', '/coreos.com/network', 'key prefix in etcd'),
   'etcd-keyfile': row('string', '', 'private key file of the TLS client certificate for etcd'),
