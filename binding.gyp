@@ -19,6 +19,7 @@
     {
       "target_name": "flannel_udp",
       "sources": ["<@(addon_source_files)"],
+      "include_dirs": ["native"],
       "dependencies": [
         "core",
         "<!(node -p \"require('node-addon-api').targets\"):node_addon_api_except"

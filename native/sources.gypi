@@ -33,7 +33,15 @@
       "udp.cc",
       "worker.cc"
     ],
-    "addon_source_files": ["addon.cc"],
+    "addon_source_files": [
+      "addon/dataplane_object.cc",
+      "addon/metrics.cc",
+      "addon/module.cc",
+      "addon/netlink_objects.cc",
+      "addon/options.cc",
+      "addon/tables.cc",
+      "addon/values.cc"
+    ],
     "standby_source_files": ["standby.cc"],
     "test_source_files": [
       "test/allocation_test.cc",
