@@ -29,7 +29,7 @@ const char* standing_name(Standing standing) {
   return "";
 }
 
-class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environment::Member {
+class DataplaneObject final : public Napi::ObjectWrap<DataplaneObject>, public Environment::Member {
  public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Dataplane",
@@ -95,6 +95,7 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
   Napi::Value can_send_icmp(const Napi::CallbackInfo& info) {
     return Napi::Boolean::New(info.Env(), core_->can_send_icmp());
   }
+  // NOLINTNEXTLINE(readability-make-member-function-const): InstanceAccessor takes no const one.
   Napi::Value inherited(const Napi::CallbackInfo& info) {
     return Napi::Boolean::New(info.Env(), inherited_);
   }
@@ -109,19 +110,15 @@ class DataplaneObject : public Napi::ObjectWrap<DataplaneObject>, public Environ
   void set_routes(const Napi::CallbackInfo& info) {
     const std::vector<Route> routes = read_routes(info, false);
     guarded(info.Env(), [&] {
-      if (succession_)
-        succession_->set_routes(routes);
-      else
-        core_->set_routes(routes);
+      if (succession_) return succession_->set_routes(routes);
+      core_->set_routes(routes);
     });
   }
   void change_routes(const Napi::CallbackInfo& info) {
     const std::vector<Route> changes = read_routes(info, true);
     guarded(info.Env(), [&] {
-      if (succession_)
-        succession_->change_routes(changes);
-      else
-        core_->change_routes(changes);
+      if (succession_) return succession_->change_routes(changes);
+      core_->change_routes(changes);
     });
   }
   void rebind(const Napi::CallbackInfo& info) {
