@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <thread>
 
+#include "offer.h"
+
 namespace flannel {
 namespace {
 
@@ -18,7 +20,6 @@ using std::chrono::steady_clock;
 
 constexpr milliseconds kAnswer{2000};  // to hello
 constexpr milliseconds kRetry{20};     // while an owner starts or ends
-constexpr size_t kMostQueues = 64;     // and senders of each, as in DataplaneOptions
 
 std::string lock_path(const std::string& control_socket) {
   return control_socket + ".lock";
@@ -49,49 +50,6 @@ std::string read_device(int lock) {
   std::string name(text.data(), n > 0 ? static_cast<size_t>(n) : 0);
   name.resize(std::min(name.find('\n'), name.size()));
   return name;
-}
-
-/// Puts the descriptors that came after an offer in their places. Throws SystemError when they are
-/// not what the offer says.
-void unpack(const Message& offer, std::vector<UniqueFd> descriptors, Claim& claim) {
-  if (offer.queues > kMostQueues || offer.senders > kMostQueues) throw SystemError(EPROTO, "offer");
-  const size_t each = size_t{2} + offer.senders;
-  const size_t expected = 2 + (offer.stands_by != 0 ? 1 : 0) + offer.queues * each;
-  if (offer.queues == 0 || descriptors.size() != expected) throw SystemError(EPROTO, "offer");
-  size_t next = 0;
-  claim.lock = std::move(descriptors[next++]);
-  claim.listener = std::move(descriptors[next++]);
-  if (offer.stands_by != 0) claim.standby = Connection(std::move(descriptors[next++]));
-  const TunFacts tun = inspect_tun(descriptors[next].get());
-  if (offer.source_check > static_cast<uint32_t>(SourceCheck::subnet)) {
-    throw SystemError(EPROTO, "offer");
-  }
-  if (tun.virtio != (offer.virtio != 0)) throw SystemError(EPROTO, "offer");
-  const bool ipv6 = offer.knows_ipv6 != 0;
-  const auto bind_address =
-      ipv6 ? Address::of_bytes(offer.outer_address) : Address::of_ipv4(offer.bind_address);
-  const TunnelAddresses tunnel_addresses{
-      offer.tunnel_address, ipv6 ? Address::of_bytes(offer.tunnel_address_ipv6) : Address{}};
-  Inheritance inheritance{tun.name,
-                          tun.multi_queue,
-                          tun.virtio,
-                          FeatureSet::of_bits(static_cast<uint8_t>(offer.features)),
-                          bind_address,
-                          static_cast<uint16_t>(offer.port),
-                          tunnel_addresses,
-                          static_cast<SourceCheck>(offer.source_check),
-                          static_cast<uint16_t>(offer.clamp_mtu),
-                          offer.probe_mtu != 0,
-                          {}};
-  for (uint32_t i = 0; i < offer.queues; i++) {
-    Queue& queue = inheritance.queues.emplace_back();
-    queue.tun = std::move(descriptors[next++]);
-    queue.udp = std::move(descriptors[next++]);
-    for (uint32_t j = 0; j < offer.senders; j++) {
-      queue.senders.push_back(std::move(descriptors[next++]));
-    }
-  }
-  claim.inheritance = std::move(inheritance);
 }
 
 /// Says hello, and takes in the offer. Throws SystemError.
@@ -125,7 +83,7 @@ void ask(Claim& claim, bool stands_by) {
     // One who only talks on would otherwise be listened to beyond the deadline.
     if (descriptors.size() == before) throw SystemError(EPROTO, "handover");
   }
-  unpack(offer, std::move(descriptors), claim);
+  take_offer(offer, std::move(descriptors), claim);
   claim.generation = std::max(claim.generation, offer.generation);
 }
 

@@ -19,6 +19,7 @@
       "mss.cc",
       "netlink.cc",
       "notify.cc",
+      "offer.cc",
       "path_mtu.cc",
       "path_prober.cc",
       "peers.cc",

@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <csignal>
 
+#include "offer.h"
+
 namespace flannel {
 namespace {
 
@@ -37,8 +39,7 @@ constexpr milliseconds kBeatsFor{1500};
 constexpr milliseconds kAnswer{2000};      // to hello; of an owner that parks
 constexpr milliseconds kRetry{20};         // while an owner starts or ends
 constexpr milliseconds kPreparing{60000};  // from the offer until it is accepted
-constexpr size_t kDescriptorsAtOnce = 200;
-constexpr milliseconds kInform{100};  // between two tables for the process that stands by
+constexpr milliseconds kInform{100};       // between two tables for the process that stands by
 
 /// Over the device that the last owner left, or where that cannot be had, over a new one.
 std::unique_ptr<Dataplane> open_anew(const DataplaneOptions& options, const std::string& device) {
@@ -359,38 +360,7 @@ void Succession::answer() {
 }
 
 void Succession::offer() {
-  const Estate estate = dataplane_.estate();
-  std::vector<int> descriptors{claim_.lock.get(), claim_.listener.get()};
-  if (standby_.valid()) descriptors.push_back(standby_.fd());
-  for (const auto& queue : estate.queues) {
-    descriptors.push_back(queue.tun);
-    descriptors.push_back(queue.udp);
-    descriptors.insert(descriptors.end(), queue.senders.begin(), queue.senders.end());
-  }
-  Message message{.step = Step::offer,
-                  .generation = claim_.generation,
-                  .stands_by = standby_.valid(),
-                  .descriptors = static_cast<uint32_t>(descriptors.size()),
-                  .queues = static_cast<uint32_t>(estate.queues.size()),
-                  .senders = static_cast<uint32_t>(estate.queues.front().senders.size()),
-                  .features = estate.features.bits(),
-                  .virtio = estate.virtio,
-                  .bind_address = estate.bind_address.ipv4(),
-                  .port = estate.port,
-                  .tunnel_address = estate.tunnel_addresses.ipv4,
-                  .source_check = static_cast<uint32_t>(estate.source_check),
-                  .clamp_mtu = estate.clamp_mtu,
-                  .probe_mtu = estate.probe_mtu,
-                  .knows_ipv6 = true};
-  std::ranges::copy(estate.bind_address.to_bytes(), message.outer_address);
-  std::ranges::copy(estate.tunnel_addresses.ipv6.to_bytes(), message.tunnel_address_ipv6);
-  const std::span<const int> all(descriptors);
-  for (size_t done = 0; done < all.size();) {
-    const size_t count = std::min(kDescriptorsAtOnce, all.size() - done);
-    if (!candidate_.send(message, all.subspan(done, count))) return candidate_.close();
-    message.step = Step::descriptors;
-    done += count;
-  }
+  if (!send_offer(candidate_, claim_, standby_, dataplane_.estate())) return candidate_.close();
   candidate_until_ = steady_clock::now() + kPreparing;
 }
 
