@@ -10,16 +10,13 @@
 #include <cerrno>
 #include <thread>
 
+#include "handover_times.h"
 #include "offer.h"
 
 namespace flannel {
 namespace {
 
-using std::chrono::milliseconds;
 using std::chrono::steady_clock;
-
-constexpr milliseconds kAnswer{2000};  // to hello
-constexpr milliseconds kRetry{20};     // while an owner starts or ends
 
 std::string lock_path(const std::string& control_socket) {
   return control_socket + ".lock";

@@ -29,6 +29,8 @@
       "sandbox.cc",
       "send_batch.cc",
       "succession.cc",
+      "succession_owner.cc",
+      "succession_parked.cc",
       "syscalls.cc",
       "tun.cc",
       "udp.cc",

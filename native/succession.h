@@ -67,25 +67,29 @@ class Succession {
   void close() noexcept;
 
  private:
-  void end_thread() noexcept;
   void keep_routes();
-  void take_over();
-  void stand_by();
+  void end_thread() noexcept;
   void run() noexcept;
+  void note(std::string_view reason) noexcept;
+  void wake() noexcept;
+
+  // As the owner: succession_owner.cc.
   void serve();
   void accept();
   void answer();
   void offer();
   void dismiss(Connection& connection, Step step, std::string_view reason) noexcept;
   void hand_over() noexcept;
-  void follow() noexcept;
-  void note(std::string_view reason) noexcept;
-  void go_on() noexcept;
   void listen_to(Connection& parked) noexcept;
   void beat() noexcept;
   void attach_standby(Connection connection) noexcept;
   void inform_standby() noexcept;
-  void wake() noexcept;
+
+  // While another process is: succession_parked.cc.
+  void take_over();
+  void stand_by();
+  void follow() noexcept;
+  void go_on() noexcept;
 
   Dataplane& dataplane_;
   Claim claim_;
