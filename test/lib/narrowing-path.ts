@@ -6,6 +6,7 @@
  *      fd77::1               fd77::3        fd78::3   fd78::2
  *                                    1500, later 1400
  */
+import assert from 'node:assert/strict';
 import type { Daemon, Family } from '../../bench/daemon.js';
 import { tcpStream } from '../../bench/probes.js';
 import { eventually } from './eventually.js';
@@ -111,6 +112,13 @@ export class NarrowingPath {
 /** What a host's daemon says of the path to its only peer. */
 export async function pathMtu(daemon: Daemon): Promise<number | null | undefined> {
   return (await statusOf(daemon)).peers[0]?.pathMtu;
+}
+
+/** The dataplane asks the kernel once a second what it has learned. */
+export async function learns(daemon: Daemon, mtu: number): Promise<void> {
+  await eventually(async () => {
+    assert.equal(await pathMtu(daemon), mtu);
+  });
 }
 
 /**

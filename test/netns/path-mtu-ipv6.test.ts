@@ -4,7 +4,7 @@ import { afterEach, describe, test } from 'node:test';
 import type { Daemon, Family } from '../../bench/daemon.js';
 import { eventually } from '../lib/eventually.js';
 import { FAMILIES } from '../lib/ipv6-networks.js';
-import { NARROW, NarrowingPath, pathMtu, pingWith } from '../lib/narrowing-path.js';
+import { learns, NARROW, NarrowingPath, pingWith } from '../lib/narrowing-path.js';
 import type { NetConf } from '../lib/network.js';
 import { endAccounted } from '../lib/traffic.js';
 
@@ -42,7 +42,7 @@ for (const { inner, outer } of PAIRS) {
       const [a, b] = await path.startBoth();
       const { before, all } = await path.streamMeanwhile(a, b, { family: inner, seconds: 2 });
       assert.ok(all > before, `${all} bytes, ${before} of them before`);
-      assert.equal(await pathMtu(a), NARROW);
+      await learns(a, NARROW);
       assert.match(await a.host.ip('route', 'get', b.addressOf(inner)), new RegExp(` mtu ${fits}\\b`));
       await passWhole(a, b, { size: fits, df: 'do', family: inner });
       await endAccounted(a, b);
@@ -56,7 +56,7 @@ for (const { inner, outer } of PAIRS) {
       await path.silenceRouter();
       const { before, all } = await path.streamMeanwhile(a, b, { family: inner });
       assert.ok(all > before, `${all} bytes, ${before} of them before`);
-      assert.equal(await pathMtu(a), NARROW);
+      await learns(a, NARROW);
       await passWhole(a, b, { size: fits, df: 'do', family: inner });
       await endAccounted(a, b);
       assert.ok((a.counters().get('encap_frag_needed') ?? 0) > 0);
@@ -88,7 +88,7 @@ for (const { inner, outer } of PAIRS) {
         mtu: LEAST_IPV6_MTU,
       });
       assert.ok(all > before, `${all} bytes, ${before} of them before`);
-      assert.equal(await pathMtu(a), LEAST_IPV6_MTU);
+      await learns(a, LEAST_IPV6_MTU);
       const route = await a.host.ip('route', 'get', b.overlayAddress6);
       assert.match(route, new RegExp(` mtu ${LEAST_IPV6_MTU}\\b`));
       await passWhole(a, b, { size: LEAST_IPV6_MTU, df: 'do', family: 6 });

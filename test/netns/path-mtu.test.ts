@@ -6,7 +6,7 @@ import { afterEach, describe, test } from 'node:test';
 import { tcpStream } from '../../bench/probes.js';
 import type { Host } from '../../bench/topology.js';
 import { eventually } from '../lib/eventually.js';
-import { NARROW, NarrowingPath, pathMtu, pingWith } from '../lib/narrowing-path.js';
+import { learns, NARROW, NarrowingPath, pathMtu, pingWith } from '../lib/narrowing-path.js';
 import type { NetConf } from '../lib/network.js';
 import { CONFIG, TestNetwork } from '../lib/network.js';
 import { endAccounted } from '../lib/traffic.js';
@@ -32,7 +32,7 @@ describe('a path that becomes narrow and says so', () => {
       const { before, all } = await path.streamMeanwhile(a, b);
       assert.ok(all > before, `${all} bytes, ${before} of them before`);
 
-      assert.equal(await pathMtu(a), NARROW);
+      await learns(a, NARROW);
       assert.match(await a.host.ip('route', 'get', b.overlayAddress), new RegExp(` mtu ${FITS}\\b`));
       await tcpStream(a.host, b.host, b.overlayAddress, { bytes: BYTES });
       const [whole] = await pingWith(a, b, { size: FITS, df: 'do' });
@@ -127,7 +127,7 @@ describe('hosts that probe', () => {
         if (filtered) await path.silenceRouter();
         const { before, all } = await path.streamMeanwhile(a, b);
         assert.ok(all > before, `${all} bytes, ${before} of them before`);
-        assert.equal(await pathMtu(a), NARROW);
+        await learns(a, NARROW);
         const [whole] = await pingWith(a, b, { size: FITS, df: 'do' });
         assert.equal(whole, 3);
         await endAccounted(a, b);
