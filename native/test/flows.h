@@ -13,7 +13,7 @@ namespace flannel::test {
 
 /// Packets by flow, each flow in order. IP ids of packets that may not be fragmented mean nothing
 /// (RFC 6864), and the kernel's own segmentation counts them up; so they are not compared.
-using Flows = std::map<Bytes, std::vector<Bytes>>;
+using Flows = std::map<std::string, std::vector<Bytes>>;
 
 inline void file(Flows& flows, Bytes packet) {
   const bool v6 = !packet.empty() && packet[0] >> 4 == 6;
@@ -22,11 +22,11 @@ inline void file(Flows& flows, Bytes packet) {
     return;
   }
   const Place place = place_of(packet);
-  Bytes key(packet.begin() + (v6 ? 8 : 12), packet.begin() + (v6 ? 40 : 20));
-  key.push_back(place.protocol);
+  std::string key(packet.begin() + (v6 ? 8 : 12), packet.begin() + (v6 ? 40 : 20));
+  key.push_back(static_cast<char>(place.protocol));
   const bool is_part = v6 ? packet[6] == 44 : (load_be16(&packet[6]) & 0x3fff) != 0;
   for (size_t at = place.length; !is_part && at < std::min(place.length + 4, packet.size()); at++) {
-    key.push_back(packet[at]);
+    key.push_back(static_cast<char>(packet[at]));
   }
   if (!v6) {
     if ((packet[6] & 0x40) != 0) store_be16(&packet[4], 0);
