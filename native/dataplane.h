@@ -25,12 +25,15 @@
 namespace flannel {
 
 struct DataplaneOptions {
+  static constexpr uint32_t kMostQueues = 64;
+  static constexpr uint32_t kMostSourcePorts = 64;  // of each queue
+
   std::string tun_name;  // or a template such as flannel%d
   FeatureSet features;   // wanted; those the kernel lacks are left out,
   bool required;         // or, when required, are an error
   bool split_threads;    // encap and decap on a thread each
-  size_t queues;         // 1 … 64
-  size_t source_ports;   // of each queue, 1 … 64; 1: all packets leave from `port`
+  size_t queues;         // 1 … kMostQueues
+  size_t source_ports;   // of each queue, 1 … kMostSourcePorts; 1: all packets leave from `port`
   Address bind_address =
       Address::of_ipv4(0);  // its family is that of the tunnel, and of all next hops
   uint16_t port;

@@ -7,7 +7,6 @@ namespace flannel {
 namespace {
 
 constexpr size_t kDescriptorsAtOnce = 200;
-constexpr size_t kMostQueues = 64;  // and senders of each, as in DataplaneOptions
 
 }  // namespace
 
@@ -48,7 +47,10 @@ bool send_offer(Connection& candidate, const Claim& claim, const Connection& sta
 }
 
 void take_offer(const Message& offer, std::vector<UniqueFd> descriptors, Claim& claim) {
-  if (offer.queues > kMostQueues || offer.senders > kMostQueues) throw SystemError(EPROTO, "offer");
+  if (offer.queues > DataplaneOptions::kMostQueues ||
+      offer.senders > DataplaneOptions::kMostSourcePorts) {
+    throw SystemError(EPROTO, "offer");
+  }
   const size_t each = size_t{2} + offer.senders;
   const size_t expected = 2 + (offer.stands_by != 0 ? 1 : 0) + offer.queues * each;
   if (offer.queues == 0 || descriptors.size() != expected) throw SystemError(EPROTO, "offer");

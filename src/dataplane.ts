@@ -135,7 +135,8 @@ export class Dataplane {
 
   /**
    * Asks the kernel, and with `probeMtu` the peers, what the paths to peers with traffic carry; to be called every
-   * second or so. Below `linkMtu` (bytes) senders are told. @throws FlannelError where the kernel cannot be asked now; what was known stays.
+   * second or so. Below `linkMtu` (bytes) senders are told.
+   * @throws FlannelError where the kernel cannot be asked now; what was known stays.
    */
   learnPathMtus(linkMtu: number): void {
     explained(this.options, () => {

@@ -5,8 +5,14 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
  * @param path below /proc/sys, with slashes: names of interfaces may have dots
  */
 export function readSysctl(path: string): number | null {
+  const text = readSysctlText(path);
+  return text === null ? null : Number(text);
+}
+
+/** The same of a setting that is no number. */
+export function readSysctlText(path: string): string | null {
   try {
-    return Number(readFileSync(`/proc/sys/${path}`, 'utf8'));
+    return readFileSync(`/proc/sys/${path}`, 'utf8').trim();
   } catch {
     return null; // no such module, family or interface
   }

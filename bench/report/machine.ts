@@ -1,7 +1,7 @@
 /** What a result was measured on, and of what. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import { readSysctlText } from '../../src/sysctl.js';
 import { ROOT } from '../tools.js';
 
 export interface Machine {
@@ -29,7 +29,8 @@ export function describeMachine(): Machine {
     cores: availableParallelism(),
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     architecture: process.arch,
-    congestionControl: congestionControl(),
+    // The hosts' network namespaces inherit it.
+    congestionControl: readSysctlText('net/ipv4/tcp_congestion_control'),
     versions: {
       node: process.version,
       iperf3: firstLineOf('iperf3', ['--version']),
@@ -37,15 +38,6 @@ export function describeMachine(): Machine {
       ethtool: firstLineOf('ethtool', ['--version']),
     },
   };
-}
-
-/** The hosts' network namespaces inherit it. */
-function congestionControl(): string | null {
-  try {
-    return readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim();
-  } catch {
-    return null;
-  }
 }
 
 /** Null when the command fails or says nothing. */

@@ -5,9 +5,6 @@
 namespace flannel::addon {
 namespace {
 
-constexpr size_t kMaxQueues = 64;
-constexpr size_t kMaxSourcePorts = 64;
-
 SourceCheck source_check_field(const Napi::Object& object) {
   const std::string value = object.Get("sourceCheck").ToString().Utf8Value();
   if (value == "none") return SourceCheck::none;
@@ -30,8 +27,8 @@ DataplaneOptions read_options(const Napi::CallbackInfo& info) {
   options.features = read_features(object.Get("features"));
   options.required = object.Get("required").ToBoolean();
   options.split_threads = choice_field(object, "threads", "split", "single");
-  options.queues = number_field(object, "queues", kMaxQueues);
-  options.source_ports = number_field(object, "sourcePorts", kMaxSourcePorts);
+  options.queues = number_field(object, "queues", DataplaneOptions::kMostQueues);
+  options.source_ports = number_field(object, "sourcePorts", DataplaneOptions::kMostSourcePorts);
   if (options.queues == 0 || options.source_ports == 0) {
     throw Napi::RangeError::New(info.Env(), "queues and sourcePorts must be at least 1");
   }
